@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/* One call of ferry: its options, its log and what it shows. */
+#include "base/error.h"
+#include "base/events.h"
+#include "cli/display.h"
+#include "cli/log.h"
+#include "cli/table.h"
+#include "cli/verbs.h"
+#include "service/chain.h"
+
+struct cli {
+	const struct verb *verb;
+	struct cli_options o;
+	int argc; /* operands */
+	char **argv;
+	struct log log;
+	struct display display;
+	struct events events; /* to display and log */
+};
+
+/* All of ferry but the process: returns the exit code. */
+int cli_main(int argc, char **argv);
+
+/* --- for the verbs ---------------------------------------------------------------------- */
+/* Options from files and command line. @argv[0] is the verb. */
+int cli_parse(struct cli *c, int argc, char **argv, struct error *e);
+/* The images directory; descriptor or -errno. */
+int cli_open_images(struct cli *c, struct error *e);
+/* Where log and pid file go. */
+const char *cli_work_dir(const struct cli *c);
+/* Absolute path of the images directory, malloc'ed. */
+char *cli_images_path(const struct cli *c);
+/* The session and state options, as given. */
+void cli_session_options(const struct cli *c, struct session_options *ret);
+/* --on-stall, by name. */
+int cli_on_stall(const struct cli *c, enum on_stall *ret, struct error *e);
+void cli_state_options(const struct cli *c, struct state_options *ret);
+/* Write @pid to --pidfile, if given: whole or not at all. */
+int cli_write_pidfile(const struct cli *c, pid_t pid, struct error *e);
+/* A pid from an operand or from --tree. */
+int cli_target(const struct cli *c, pid_t *ret, struct error *e);
+/* Modes of --manage-cgroups that would do something. */
+int cli_check_cgroups(const struct cli *c, struct error *e);

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From options as typed to what the engine takes. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+
+#include "base/util.h"
+#include "cli/cli.h"
+
+int cli_open_images(struct cli *c, struct error *e)
+{
+	int fd = open(c->o.images_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 ? error_set(e, errno, "cannot open the images directory %s", c->o.images_dir) : fd;
+}
+
+char *cli_images_path(const struct cli *c)
+{
+	char *path = realpath(c->o.images_dir, NULL);
+
+	return path ? path : xstrdup(c->o.images_dir);
+}
+
+void cli_state_options(const struct cli *c, struct state_options *ret)
+{
+	*ret = (struct state_options){
+		.tcp_close = c->o.tcp_close,
+		.shell_job = c->o.shell_job,
+		.ext_unix_sk = c->o.ext_unix_sk,
+		.file_locks = c->o.file_locks,
+		.link_remap = c->o.link_remap,
+		.ghost_limit = c->o.ghost_limit,
+		.root = c->o.root,
+	};
+}
+
+void cli_session_options(const struct cli *c, struct session_options *ret)
+{
+	session_options_init(ret);
+	ret->backend = c->o.backend;
+	ret->backend_dir = c->o.backend_dir;
+	ret->freeze_cgroup = c->o.freeze_cgroup;
+	ret->freeze_timeout_ms = (int)c->o.timeout * 1000;
+	ret->max_rounds = (unsigned)c->o.max_rounds;
+	ret->downtime_ms = (unsigned)c->o.downtime;
+	ret->max_downtime_ms = (unsigned)c->o.max_downtime;
+	ret->max_bandwidth = c->o.max_bandwidth;
+	cli_state_options(c, &ret->state);
+}
+
+int cli_on_stall(const struct cli *c, enum on_stall *ret, struct error *e)
+{
+	static const struct {
+		const char *name;
+		enum on_stall what;
+	} all[] = {{"stop", ON_STALL_STOP}, {"abort", ON_STALL_ABORT}, {"throttle", ON_STALL_THROTTLE}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+		if (!strcmp(c->o.on_stall, all[i].name)) {
+			*ret = all[i].what;
+			return 0;
+		}
+	if (!strcmp(c->o.on_stall, "postcopy"))
+		return error_say(e, ENOTSUP,
+				 "--on-stall postcopy is not supported yet: take throttle, stop or abort");
+	return error_say(e, EINVAL, "--on-stall takes throttle, stop or abort, not \"%s\"", c->o.on_stall);
+}
+
+int cli_write_pidfile(const struct cli *c, pid_t pid, struct error *e)
+{
+	const char *name = c->o.pidfile;
+	char text[16];
+
+	if (!name)
+		return 0;
+	cleanup_free char *path = *name == '/' ? xstrdup(name) : xasprintf("%s/%s", cli_work_dir(c), name);
+	cleanup_free char *part = xasprintf("%s.part", path);
+	cleanup_close int fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	int n = snprintf(text, sizeof(text), "%d", pid);
+
+	if (fd < 0)
+		return error_set(e, errno, "cannot write the pid file %s", path);
+	int r = write_full(fd, text, n);
+
+	if (r == 0 && rename(part, path) < 0)
+		r = -errno;
+	if (r < 0) {
+		unlink(part);
+		return error_set(e, -r, "cannot write the pid file %s", path);
+	}
+	return 0;
+}
+
+int cli_target(const struct cli *c, pid_t *ret, struct error *e)
+{
+	char *end;
+
+	if (c->o.tree && !c->argc) {
+		*ret = (pid_t)c->o.tree;
+		return 0;
+	}
+	if (c->argc != 1)
+		return error_say(e, EINVAL, "%s takes one process id", c->verb->name);
+	long pid = strtol(c->argv[0], &end, 10);
+
+	if (*end || end == c->argv[0] || pid <= 0 || pid > INT_MAX)
+		return error_say(e, EINVAL, "\"%s\" is not a process id", c->argv[0]);
+	*ret = (pid_t)pid;
+	return 0;
+}
+
+int cli_check_cgroups(const struct cli *c, struct error *e)
+{
+	const char *mode = c->o.manage_cgroups;
+
+	if (!strcmp(mode, "none") || !strcmp(mode, "ignore"))
+		return 0;
+	return error_say(e, ENOTSUP, "--manage-cgroups%s%s is not supported yet", *mode ? "=" : "", mode);
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "migrate/migrate.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/util.h"
+#include "cli/capture.h"
+#include "cli/resume.h"
+#include "service/job.h"
+#include "service/msg.h"
+#include "service/keeper.h"
+#include "service/rundir.h"
+
+struct work {
+	struct migrate_options o;
+	struct script script;
+	struct hooks hooks;
+};
+
+static int work(void *ctx, int sock, const struct events *ev, struct error *e)
+{
+	struct work *w = ctx;
+
+	(void)sock;
+	return migrate_run(&w->o, ev, e);
+}
+
+/* What the worker said last is known even if it was killed before it could say that it has ended well. */
+struct watch {
+	const struct events *events;
+	bool moved;
+};
+
+static void on_event(void *ctx, const json_t *ev)
+{
+	struct watch *w = ctx;
+
+	if (!strcmp(msg_str(ev, "event", ""), "state") && !strcmp(msg_str(ev, "state", ""), "moved"))
+		w->moved = true;
+	w->events->emit(w->events->ctx, ev);
+}
+
+static int prepare(struct cli *c, struct work *w, struct error *e)
+{
+	pid_t pid = 0;
+	int r = cli_target(c, &pid, e);
+
+	if (r < 0)
+		return r;
+	if (!c->o.to)
+		return error_say(e, EINVAL, "migrate needs --to HOST[:PORT]");
+	cli_session_options(c, &w->o.session);
+	r = cli_on_stall(c, &w->o.session.on_stall, e);
+	if (r < 0)
+		return r;
+	w->o.time_limit_ms = (uint64_t)c->o.time_limit;
+	w->o.session.pid = pid;
+	w->o.to = c->o.to;
+	w->o.link = (struct link_options){c->o.keys, c->o.insecure};
+	w->o.journal_dir = rundir_path();
+	w->script = (struct script){.path = c->o.action_script, .images_dir = ""};
+	w->hooks = script_hooks(&w->script);
+	w->o.session.hooks = w->script.path ? &w->hooks : NULL;
+	return capture_check_target(pid, e);
+}
+
+int verb_migrate(struct cli *c, struct error *e)
+{
+	cleanup_free char *where = xasprintf("to %s", c->o.to ? c->o.to : "?");
+	struct work w = {0};
+	struct watch watch = {.events = &c->events};
+	struct events events = {.emit = on_event, .ctx = &watch};
+	struct job *j = NULL;
+	int r = prepare(c, &w, e);
+	pid_t pid = w.o.session.pid;
+
+	c->display.verb = "moved";
+	c->display.where = where;
+	display_target(&c->display, pid);
+	if (r == 0)
+		r = job_open(&j, "migrate", pid, &events, e);
+	if (r == 0)
+		r = script_run(&w.script, "pre-dump", pid, e);
+	if (r == 0)
+		r = keeper_end(pid, e);
+	if (r > 0)
+		log_line(&c->log, 2, "the pre-dump chain of process %d ends", pid);
+	if (r >= 0)
+		r = job_run_worker(j, work, &w, c->log.level, e);
+	if (r < 0 && j)
+		r = resume_after_death(c, j, pid, watch.moved, e);
+	job_free(j);
+	c->display.where = NULL;
+	return r;
+}

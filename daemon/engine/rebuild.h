@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/* Between restore.c (records come in, skeletons follow) and prepare.c (skeletons become the target). */
+#include "engine/restore.h"
+#include "engine/skeleton.h"
+#include "state/memory/named.h"
+
+struct host_object {
+	uint64_t id;
+	int fd;
+	bool ghost; /* content of a deleted file (SPACE_FILE) */
+	bool huge;  /* hugetlb memory */
+	enum object_origin origin;
+};
+
+struct restore {
+	struct restore_options opt;
+	const struct events *events;
+	struct snapshot snapshot;
+	struct rebuild rebuild;
+	struct skeletons skeletons;
+	struct host_object *objects;
+	size_t n_objects, cap_objects;
+	bool changed; /* tree, layout or objects came in since the skeletons were synced */
+	bool unmade;  /* some of the tree may have no skeleton yet */
+	bool started;
+	uint64_t sequence_pages;
+	uint64_t t_sync, t_files, t_tasks;
+};
+
+/* Host descriptor of a shared memory object, or -1. */
+int restore_object_fd(struct rebuild *rb, uint64_t id);

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * The destination side: skeletons, fed from a stream, then started.  The calling thread traces the skeletons
+ * (EXITKILL: if it dies before the start, they die).
+ */
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+#include "base/events.h"
+#include "base/hooks.h"
+#include "state/kind.h"
+#include "stream/stream.h"
+
+struct restore;
+
+struct restore_options {
+	struct state_options state;
+	bool leave_stopped; /* -s */
+	bool detached;      /* -d: the caller is going to end; the root is nobody's child from the start */
+	bool sibling;       /* -S: root becomes a sibling of the caller */
+	const struct hooks *hooks; /* NULL: none */
+};
+
+/* Restore from an image directory (chain) in one go. Root's pid in *ret_pid; it is a child of the caller (or
+ * sibling). On failure nothing of the tree is left. */
+int restore_from_dir(int dirfd, const struct restore_options *o, const struct events *ev, pid_t *ret_pid,
+		     struct error *e);
+
+/* Piecewise, for migration: feed records as they arrive. */
+int restore_new(struct restore **ret, const struct restore_options *o, const struct events *ev,
+		struct error *e);
+/* One record: layouts build or change skeletons at once, pages go straight into place, state is kept. */
+int restore_feed(struct restore *r, const struct record *rec, struct error *e);
+/* Skeletons follow what was fed so far, pending drops are done: at the end of a round. */
+int restore_sync(struct restore *r, struct error *e);
+/* Can what was fed so far (warm records too) be rebuilt here? */
+int restore_check(struct restore *r, struct error *e);
+/* Everything but the start: files, task state, ready to run. */
+int restore_prepare(struct restore *r, struct error *e);
+pid_t restore_root(const struct restore *r);
+/* Call @each with every process that is to be started; @runs: not left stopped. */
+void restore_each(const struct restore *r, void (*each)(void *ctx, pid_t pid, bool runs), void *ctx);
+/* Prepared: from here on the end of this process would leave all of the tree stopped (SIGSTOP), instead of
+ * killing it; in between some would be killed and the others stopped, but nothing runs. Fails when something
+ * of the tree has died meanwhile; then restore_free kills the rest. */
+int restore_hold(struct restore *r, struct error *e);
+/* Start all tasks, held or not. After this restore_free leaves them alone. */
+int restore_start(struct restore *r, pid_t *ret_root, struct error *e);
+/* Kills skeletons that were not started. */
+void restore_free(struct restore *r);

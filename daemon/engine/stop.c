@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The last pass, with the target frozen: last pages, all state, and the end of the freeze. */
+#include "engine/source.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <uuid/uuid.h>
+
+#include "arch/arch.h"
+#include "base/util.h"
+#include "procfs/procfs.h"
+#include "state/memory/named.h"
+
+int session_freeze(struct session *s, struct error *e)
+{
+	struct freeze_options fo = {.freeze_cgroup = s->opt.freeze_cgroup,
+				    .userfaults = s->memory->userfaults,
+				    .timeout_ms = s->opt.freeze_timeout_ms};
+
+	error_phase(e, "freeze");
+	int r = job_check_abort(e);
+
+	if (r < 0)
+		return r;
+	events_emit(s->events, json_pack("{s:s,s:f,s:f}", "event", "freeze", "left_ms",
+					 s->n_rounds ? converge_left_ns(s->rounds, s->n_rounds) / 1e6 : 0.0,
+					 "fixed_ms", s->fixed_ns / 1e6));
+	session_full_speed(s); /* what is out of its share of time does not come to its stop, either */
+	s->t_freeze = now_ns();
+	r = tree_freeze(s->tree, &fo, session_gone, s, e);
+	s->t_frozen = now_ns();
+	if (r < 0)
+		return r;
+	memory_objects_frozen(s->memory);
+	r = hooks_run(s->opt.hooks, "network-lock", s->root, e);
+	if (r >= 0)
+		r = session_attach_new(s, SESSION_FROZEN, e);
+	if (r >= 0)
+		r = session_check_groups(s, e);
+	if (r >= 0)
+		r = session_look_all(s, SESSION_FROZEN, e);
+	if (r >= 0)
+		r = sysv_check_outside(&s->capture, e);
+	if (r < 0) {
+		struct error undo = ERROR_INIT;
+
+		session_end(s, SESSION_RUN, &undo);
+	}
+	return r;
+}
+
+static int put_ghost(void *ctx, uint32_t space, uint64_t id, uint64_t addr, const void *data, uint64_t length,
+		     struct error *e)
+{
+	while (length) {
+		uint64_t n = MIN(length, (uint64_t)STREAM_MAX_RUN);
+		struct page_run run = {.space = space, .id = id, .addr = addr, .length = n};
+		int r = stream_put_pages(ctx, &run, data, e);
+
+		if (r < 0)
+			return r;
+		data = (const char *)data + n;
+		addr += n;
+		length -= n;
+	}
+	return 0;
+}
+
+static int final_objects(struct session *s, struct stream_out *out, bool layout, struct error *e)
+{
+	struct round_stats st = {0};
+	Ferry__Objects *os = memory_objects_message(s->memory);
+	int r = 0;
+
+	if (layout && os->n_objects)
+		r = stream_put(out, FERRY__RECORD_TYPE__RECORD_OBJECTS, 0, 0, RECORD_WARM, &os->base, e);
+	snapshot_put(&s->snapshot, FERRY__RECORD_TYPE__RECORD_OBJECTS, 0, 0, &os->base);
+	if (r >= 0)
+		r = memory_objects_round(s->memory, out, true, &st, e);
+	session_add_stats(&s->total, &st);
+	return r;
+}
+
+int session_final(struct session *s, struct stream_out *out, bool layout, struct error *e)
+{
+	struct round_stats st = {0};
+
+	error_phase(e, "last pages");
+	int r = session_collect_all(s, SESSION_FROZEN, e);
+
+	if (r >= 0 && layout)
+		r = session_put_layout(s, out, e);
+	if (r >= 0)
+		r = session_send_all(s, out, layout, true, &st, e);
+	session_add_stats(&s->total, &st);
+	if (r >= 0)
+		r = stream_flush(out, e);
+	s->t_pages = now_ns();
+	error_phase(e, "capture state");
+	s->capture.pages = (struct page_sink){put_ghost, out};
+	if (r >= 0) {
+		Ferry__Tree *t = session_tree_message(s);
+
+		snapshot_deinit(&s->snapshot);
+		snapshot_put(&s->snapshot, FERRY__RECORD_TYPE__RECORD_TREE, 0, 0, &t->base);
+		s->injected = true;
+		r = capture_state(s, e);
+	}
+	/* Objects that only descriptors refer to were met just now; the others have nothing new. Then all of
+	 * them are known. */
+	if (r >= 0)
+		r = final_objects(s, out, layout, e);
+	for (size_t i = 0; i < s->snapshot.n && r >= 0; i++) {
+		const struct snapshot_record *x = &s->snapshot.r[i];
+
+		r = stream_put(out, x->type, x->pid, x->tid, 0, x->message, e);
+	}
+	s->t_state = now_ns();
+	events_emit(s->events,
+		    json_pack("{s:s,s:I,s:f,s:f,s:f}", "event", "frozen", "pages", (json_int_t)st.pages,
+			      "freeze_ms", (s->t_frozen - s->t_freeze) / 1e6, "pages_ms",
+			      (s->t_pages - s->t_frozen) / 1e6, "state_ms", (s->t_state - s->t_pages) / 1e6));
+	return r;
+}
+
+int session_end(struct session *s, enum session_end end, struct error *e)
+{
+	int r = 0;
+
+	if (end == SESSION_KILL)
+		return tree_kill(s->tree, e);
+	if (s->injected)
+		r = capture_undo(s, e);
+	s->injected = false;
+	for (size_t i = 0; end == SESSION_STOP && i < s->tree->n; i++)
+		if (s->tree->procs[i]->state == PROCESS_ALIVE)
+			kill(s->tree->procs[i]->pid, SIGSTOP);
+	int t = tree_thaw(s->tree, e);
+	struct error hook = ERROR_INIT;
+
+	hooks_run(s->opt.hooks, "network-unlock", s->root, &hook);
+	return r < 0 ? r : t;
+}
+
+void session_emit_done(struct session *s, const char *verb, uint64_t bytes)
+{
+	uint64_t now = now_ns();
+
+	json_t *ev = json_pack(
+		"{s:s,s:s,s:i,s:I,s:I,s:f,s:f,s:{s:f,s:f,s:f,s:f}}", "event", "done", "verb", verb, "rounds",
+		(int)s->n_rounds, "pages", (json_int_t)s->total.pages, "bytes", (json_int_t)bytes,
+		"downtime_ms", (now - s->t_freeze) / 1e6, "total_ms", (now - s->t_begin) / 1e6, "phases",
+		"freeze_ms", (s->t_frozen - s->t_freeze) / 1e6, "pages_ms", (s->t_pages - s->t_frozen) / 1e6,
+		"state_ms", (s->t_state - s->t_pages) / 1e6, "end_ms", (now - s->t_state) / 1e6);
+
+	if (memory_stops_target(s->memory))
+		json_object_set_new(ev, "rounds_freeze_ms", json_real(s->total.freeze_ns / 1e6));
+	events_emit(s->events, ev);
+}

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The destination of a migration: one process per connection.  It traces the skeletons until they start, so
+ * they die with it; once `starting` is in the journal they run whatever happens to the link, or to it.
+ */
+#include "migrate/migrate.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "arch/arch.h"
+#include "base/util.h"
+#include "engine/restore.h"
+#include "migrate/arrival.h"
+#include "migrate/peer.h"
+#include "procfs/procfs.h"
+
+struct arrival {
+	struct peer peer;
+	const char *dir; /* of the journal */
+	const struct events *events;
+	struct machine machine;
+	struct restore *r;
+	char uuid[37];
+	bool source_knows; /* that this ends without a start */
+};
+
+static int answer_query(struct arrival *a, const struct record *rec, struct error *e)
+{
+	cleanup_free char *life = journal_life();
+	ProtobufCMessage *m;
+	Ferry__PeerAnswer ans = FERRY__PEER_ANSWER__INIT;
+	int r = record_unpack(rec, &ferry__peer_query__descriptor, &m, e);
+
+	if (r < 0)
+		return r;
+	const char *uuid = ((Ferry__PeerQuery *)m)->uuid;
+
+	ans.state = (char *)(journal_uuid_ok(uuid) ? arrival_answer(a->dir, uuid, a->events) : "unknown");
+	ans.life = life;
+	r = peer_send(&a->peer, FERRY__RECORD_TYPE__RECORD_PEER_ANSWER, &ans.base, e);
+	protobuf_c_message_free_unpacked(m, NULL);
+	return r;
+}
+
+static int take_done(struct arrival *a, const struct record *rec, struct error *e)
+{
+	ProtobufCMessage *m;
+	int r = record_unpack(rec, &ferry__peer_done__descriptor, &m, e);
+
+	if (r < 0)
+		return r;
+	if (journal_uuid_ok(((Ferry__PeerDone *)m)->uuid))
+		arrival_forget(a->dir, ((Ferry__PeerDone *)m)->uuid, a->events);
+	protobuf_c_message_free_unpacked(m, NULL);
+	return 0;
+}
+
+static int reply_hello(struct arrival *a, struct error *e)
+{
+	cleanup_free char *life = journal_life();
+	Ferry__PeerHello h = FERRY__PEER_HELLO__INIT;
+	char host[256] = "";
+	size_t xsize;
+
+	gethostname(host, sizeof(host) - 1);
+	h.version = PEER_VERSION;
+	h.uuid = a->uuid;
+	h.software = "ferry";
+	h.arch = (char *)arch_name();
+	h.page_size = PAGE_SIZE_BYTES;
+	h.host = host;
+	h.life = life;
+	arch_xstate_features(&h.xstate_mask, &xsize);
+	return peer_send(&a->peer, FERRY__RECORD_TYPE__RECORD_PEER_HELLO, &h.base, e);
+}
+
+static int take_hello(struct arrival *a, const struct record *rec, struct error *e)
+{
+	struct restore_options o = {.detached = true};
+	ProtobufCMessage *m;
+	int r = record_unpack(rec, &ferry__peer_hello__descriptor, &m, e);
+
+	if (r < 0)
+		return r;
+	const Ferry__PeerHello *h = (const Ferry__PeerHello *)m;
+
+	o.state.tcp_close = h->tcp_close;
+	o.state.shell_job = h->shell_job;
+	o.state.ghost_limit = h->ghost_limit;
+	if (h->version != PEER_VERSION)
+		r = error_say(e, EPROTONOSUPPORT,
+			      "the source speaks version %u of the protocol, this ferryd %u", h->version,
+			      PEER_VERSION);
+	else if (!journal_uuid_ok(h->uuid))
+		r = error_say(e, EPROTO, "the source sent no valid migration id");
+	if (r >= 0) {
+		memcpy(a->uuid, h->uuid, sizeof(a->uuid));
+		a->machine.journal = journal_new(a->dir, SIDE_DESTINATION, a->uuid);
+		r = machine_move(&a->machine, DEST_RECEIVING, e);
+	}
+	if (r >= 0)
+		r = restore_new(&a->r, &o, a->events, e);
+	if (r >= 0)
+		r = reply_hello(a, e);
+	protobuf_c_message_free_unpacked(m, NULL);
+	return r;
+}
+
+static int end_of_round(struct arrival *a, const struct record *rec, struct error *e)
+{
+	ProtobufCMessage *m;
+	int r = record_unpack(rec, &ferry__peer_round__descriptor, &m, e);
+
+	if (r < 0)
+		return r;
+	error_phase(e, "round %u", ((Ferry__PeerRound *)m)->n);
+	r = restore_sync(a->r, e);
+	if (r >= 0)
+		r = peer_send(&a->peer, FERRY__RECORD_TYPE__RECORD_PEER_ROUND_DONE, m, e);
+	protobuf_c_message_free_unpacked(m, NULL);
+	return r;
+}
+
+static void list_process(void *ctx, pid_t pid, bool runs)
+{
+	struct arrival *a = ctx;
+	struct proc_stat st;
+	struct error ignore = ERROR_INIT;
+
+	if (proc_stat_read(pid, 0, &st, &ignore) == 0)
+		journal_add_process(a->machine.journal, pid, st.start_time, runs);
+}
+
+static int become_ready(struct arrival *a, struct error *e)
+{
+	Ferry__PeerReady ready = FERRY__PEER_READY__INIT;
+	uint64_t t0 = now_ns();
+	int r = machine_move(&a->machine, DEST_BUILDING, e);
+
+	if (r >= 0)
+		r = restore_prepare(a->r, e);
+	if (r >= 0) {
+		restore_each(a->r, list_process, a);
+		r = machine_move(&a->machine, DEST_READY, e);
+	}
+	ready.prepare_ns = now_ns() - t0;
+	error_phase(e, "ready");
+	return r < 0 ? r : peer_send(&a->peer, FERRY__RECORD_TYPE__RECORD_PEER_READY, &ready.base, e);
+}
+
+/* A source that gives up says so: then it will never ask. */
+static int expect_commit(struct arrival *a, struct error *e)
+{
+	int r = peer_expect(&a->peer, FERRY__RECORD_TYPE__RECORD_PEER_COMMIT, NULL, NULL, e);
+
+	a->source_knows = r < 0 && a->peer.got_error;
+	return r;
+}
+
+/* It runs, whatever happens to the link or to us. */
+static void tell_running(struct arrival *a, pid_t root)
+{
+	Ferry__PeerRunning run = FERRY__PEER_RUNNING__INIT;
+	struct error link = ERROR_INIT;
+
+	run.pid = root;
+	int r = peer_send(&a->peer, FERRY__RECORD_TYPE__RECORD_PEER_RUNNING, &run.base, &link);
+
+	events_emit(a->events, json_pack("{s:s,s:i,s:s}", "event", "arrived", "pid", root, "uuid", a->uuid));
+	/* If it does not come, the source may ask later. */
+	if (r >= 0)
+		r = peer_expect(&a->peer, FERRY__RECORD_TYPE__RECORD_PEER_DONE, NULL, NULL, &link);
+	if (r >= 0)
+		(void)machine_move(&a->machine, DEST_ENDED, &link);
+}
+
+static int finish(struct arrival *a, struct error *e)
+{
+	struct error trouble = ERROR_INIT;
+	pid_t root;
+	int r = become_ready(a, e);
+
+	if (r >= 0)
+		r = expect_commit(a, e);
+	if (r >= 0)
+		r = machine_move(&a->machine, DEST_COMMITTED, e);
+	error_phase(e, "start");
+	if (r >= 0)
+		r = restore_hold(a->r, e);
+	if (r >= 0)
+		r = machine_move(&a->machine, DEST_STARTING, e);
+	if (r < 0)
+		return r;
+	/* No way back from here. */
+	if (restore_start(a->r, &root, &trouble) < 0)
+		events_log(a->events, 1, "the start was not clean: %s", trouble.text);
+	(void)machine_move(&a->machine, DEST_RUNNING, &trouble);
+	tell_running(a, root);
+	return 0;
+}
+
+static int receive(struct arrival *a, struct error *e)
+{
+	struct record rec;
+	int r;
+
+	while ((r = stream_get(a->peer.in, &rec, e)) > 0) {
+		if (rec.is_pages || rec.type < FERRY__RECORD_TYPE__RECORD_PEER_HELLO)
+			r = restore_feed(a->r, &rec, e);
+		else if (rec.type == FERRY__RECORD_TYPE__RECORD_PEER_ROUND_END)
+			r = end_of_round(a, &rec, e);
+		else if (rec.type == FERRY__RECORD_TYPE__RECORD_PEER_FINAL)
+			return finish(a, e);
+		else if (rec.type == FERRY__RECORD_TYPE__RECORD_PEER_ERROR)
+			return peer_take_error(&rec, e);
+		else
+			return error_say(e, EPROTO, "the source sent record %u where a round was due",
+					 rec.type);
+		if (r >= 0)
+			r = job_check_abort(e);
+		if (r < 0)
+			return r;
+	}
+	return r < 0 ? r : error_say(e, EPIPE, "the source ended the connection");
+}
+
+static int serve(struct arrival *a, struct error *e)
+{
+	struct record rec;
+
+	error_phase(e, "hello");
+	peer_set_timeout(&a->peer, PEER_HELLO_SECS);
+	int r = stream_get(a->peer.in, &rec, e);
+
+	if (r == 0)
+		return error_say(e, EPIPE, "the peer ended the connection without a word");
+	if (r < 0)
+		return r;
+	if (!rec.is_pages && rec.type == FERRY__RECORD_TYPE__RECORD_PEER_QUERY)
+		return answer_query(a, &rec, e);
+	if (!rec.is_pages && rec.type == FERRY__RECORD_TYPE__RECORD_PEER_DONE)
+		return take_done(a, &rec, e);
+	if (rec.is_pages || rec.type != FERRY__RECORD_TYPE__RECORD_PEER_HELLO)
+		return error_say(e, EPROTO, "the peer began with record %u instead of HELLO",
+				 rec.is_pages ? 4 : rec.type);
+	r = take_hello(a, &rec, e);
+	peer_set_timeout(&a->peer, peer_silence_secs);
+	return r < 0 ? r : receive(a, e);
+}
+
+/* Nothing of it has run, and nothing is left of it. */
+static void give_up(struct arrival *a, const struct error *why)
+{
+	struct error ignore = ERROR_INIT;
+	/* Without a READY the source is not in doubt, and will not ask. */
+	bool in_doubt = a->machine.state >= DEST_READY && !a->source_knows;
+
+	if (a->machine.state == DEST_IDLE)
+		return;
+	if (machine_move(&a->machine, DEST_ABORTED, &ignore) >= 0 && !in_doubt)
+		(void)machine_move(&a->machine, DEST_ENDED, &ignore);
+	events_log(a->events, 3, "migration %s ends here: %s", a->uuid, why->text);
+}
+
+int migrate_serve(int sock, const struct serve_options *o, const struct events *ev, struct error *e)
+{
+	struct arrival a = {.dir = o->journal_dir ? o->journal_dir : "/run/ferry",
+			    .events = ev,
+			    .machine = {.state = DEST_IDLE, .events = ev}};
+	struct error no_link = ERROR_INIT;
+	struct link link;
+	int allowed = link_accept(sock, &o->link, GRANT_SEND, &link, e), r = allowed;
+
+	if (link.sock < 0)
+		return r;
+	if (link.beyond && !link.encrypted && allowed >= 0)
+		events_log(ev, 2, "the link is not encrypted (--insecure)");
+	if (peer_init(&a.peer, link.sock, allowed < 0 ? &no_link : e) < 0) {
+		link_close(&link);
+		return error_is(e) ? -e->code : -EIO;
+	}
+	if (allowed >= 0)
+		r = serve(&a, e);
+	/* Skeletons first: the source lets its copy run when it reads our error. */
+	restore_free(a.r);
+	if (r < 0) {
+		give_up(&a, e);
+		peer_send_error(&a.peer, e);
+	}
+	journal_free(a.machine.journal);
+	peer_deinit(&a.peer);
+	link_close(&link);
+	return r;
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The processes of a journal: those that still are what they were when they were written down. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+
+#include "base/util.h"
+#include "migrate/journal.h"
+#include "procfs/procfs.h"
+
+/* Alive and the one that was meant; its state as in /proc. 0: no. */
+static char state_of(const struct journal_process *p)
+{
+	struct proc_stat st;
+	struct error ignore = ERROR_INIT;
+
+	if (!p->start || proc_stat_read(p->pid, 0, &st, &ignore) < 0 || st.start_time != p->start ||
+	    st.state == 'Z' || st.state == 'X')
+		return 0;
+	return st.state;
+}
+
+size_t journal_alive(const struct journal *j)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < j->n_procs; i++)
+		n += state_of(&j->procs[i]) != 0;
+	return n;
+}
+
+int journal_kill(const struct journal *j, struct error *e)
+{
+	cleanup_free int *fds = xcalloc(j->n_procs + 1, sizeof(int));
+	int r = 0;
+
+	/* The descriptor first, then the look: so it is of the process that was meant. */
+	for (size_t i = 0; i < j->n_procs; i++) {
+		fds[i] = sys_pidfd_open(j->procs[i].pid, 0);
+		if (fds[i] >= 0 && state_of(&j->procs[i]))
+			(void)sys_pidfd_send_signal(fds[i], SIGKILL);
+		else if (fds[i] >= 0)
+			close(TAKE_FD(fds[i]));
+	}
+	for (size_t i = 0; i < j->n_procs; i++) {
+		struct pollfd p = {.fd = fds[i], .events = POLLIN};
+
+		if (fds[i] < 0)
+			continue;
+		if (poll(&p, 1, 10000) != 1 && r == 0)
+			r = error_say(e, ETIMEDOUT, "pid %d did not end when killed", j->procs[i].pid);
+		close(fds[i]);
+	}
+	return r;
+}
+
+/* It may not have come to its stop yet. */
+static bool stop_is_pending(pid_t pid)
+{
+	struct proc_status st;
+	struct error ignore = ERROR_INIT;
+
+	if (proc_status_read(pid, 0, &st, &ignore) < 0)
+		return false;
+	bool pending = (st.shd_pnd | st.sig_pnd) & 1ull << (SIGSTOP - 1);
+
+	proc_status_deinit(&st);
+	return pending;
+}
+
+void journal_let_go(const struct journal *j)
+{
+	for (size_t i = 0; i < j->n_procs; i++) {
+		const struct journal_process *p = &j->procs[i];
+		char state = p->runs ? state_of(p) : 0;
+
+		if (state == 'T' || (state && stop_is_pending(p->pid)))
+			kill(p->pid, SIGCONT);
+	}
+}

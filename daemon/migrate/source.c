@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The source of a migration, and the commit.
+ *
+ * Up to COMMIT every failure ends with the target running here. From the moment COMMIT may have left this
+ * machine, only the destination knows: the copy here stays frozen until it says `running` (ours is killed) or
+ * `aborted` (ours runs on).  Should this very process die in between, the kernel would let the target go:
+ * therefore a SIGSTOP waits behind the freeze, and the copy stops instead of running beside the other one.
+ */
+#include "migrate/migrate.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+#include <uuid/uuid.h>
+
+#include "arch/arch.h"
+#include "base/util.h"
+#include "engine/source.h"
+#include "migrate/deadline.h"
+#include "migrate/doubt.h"
+#include "migrate/peer.h"
+
+struct migration {
+	const struct migrate_options *opt;
+	const struct events *events;
+	struct session *s;
+	struct link link;
+	struct peer peer;
+	struct machine machine;
+	char uuid[37];
+	bool asked; /* the link is of no use any more */
+	uint64_t rtt_ns;
+	bool in_doubt; /* told to stop before the destination answered */
+};
+
+static int hello(struct migration *m, struct error *e)
+{
+	Ferry__PeerHello h = FERRY__PEER_HELLO__INIT;
+	ProtobufCMessage *reply = NULL;
+	size_t xsize;
+
+	h.version = PEER_VERSION;
+	h.uuid = m->uuid;
+	h.software = "ferry";
+	h.arch = (char *)arch_name();
+	h.page_size = PAGE_SIZE_BYTES;
+	arch_xstate_features(&h.xstate_mask, &xsize);
+	h.tcp_close = m->opt->session.state.tcp_close;
+	h.shell_job = m->opt->session.state.shell_job;
+	h.ghost_limit = m->opt->session.state.ghost_limit;
+	h.pid = m->opt->session.pid;
+	peer_set_timeout(&m->peer, PEER_HELLO_SECS);
+	uint64_t t0 = now_ns();
+	int r = peer_send(&m->peer, FERRY__RECORD_TYPE__RECORD_PEER_HELLO, &h.base, e);
+
+	if (r >= 0)
+		r = peer_expect(&m->peer, FERRY__RECORD_TYPE__RECORD_PEER_HELLO,
+				&ferry__peer_hello__descriptor, &reply, e);
+	m->rtt_ns = now_ns() - t0;
+	if (r < 0)
+		return error_prefix(e, "%s", m->opt->to);
+	const Ferry__PeerHello *there = (const Ferry__PeerHello *)reply;
+
+	if (there->version != PEER_VERSION)
+		r = error_say(e, EPROTONOSUPPORT, "%s speaks version %u of the protocol, this ferry %u",
+			      m->opt->to, there->version, PEER_VERSION);
+	else if (strcmp(there->arch, arch_name()))
+		r = error_say(e, EINVAL, "%s is of architecture %s, this machine of %s", m->opt->to,
+			      there->arch, arch_name());
+	else if (h.xstate_mask & ~there->xstate_mask)
+		r = error_say(e, ENOTSUP,
+			      "%s lacks CPU register sets that programs here can use (xcr0 bits 0x%llx)",
+			      m->opt->to, (unsigned long long)(h.xstate_mask & ~there->xstate_mask));
+	if (r >= 0) {
+		journal_set(m->machine.journal, m->opt->to, m->opt->link.insecure, there->life);
+		journal_add_process(m->machine.journal, m->opt->session.pid, 0, true);
+		r = machine_move(&m->machine, SOURCE_COPYING, e);
+	}
+	protobuf_c_message_free_unpacked(reply, NULL);
+	peer_set_timeout(&m->peer, peer_silence_secs);
+	return r;
+}
+
+/* A round is over when its pages are in place over there: that time, not the filling of socket buffers, is
+ * its duration. */
+static int round_ack(void *ctx, unsigned n, struct error *e)
+{
+	struct migration *m = ctx;
+	Ferry__PeerRound end = FERRY__PEER_ROUND__INIT;
+
+	end.n = n;
+	int r = peer_send(&m->peer, FERRY__RECORD_TYPE__RECORD_PEER_ROUND_END, &end.base, e);
+
+	return r < 0 ? r : peer_expect(&m->peer, FERRY__RECORD_TYPE__RECORD_PEER_ROUND_DONE, NULL, NULL, e);
+}
+
+static void signal_all(struct session *s, int sig)
+{
+	for (size_t i = 0; i < s->tree->n; i++)
+		if (s->tree->procs[i]->state == PROCESS_ALIVE)
+			kill(s->tree->procs[i]->pid, sig);
+}
+
+/* Who comes after us must find the copy. */
+static void list_processes(struct migration *m)
+{
+	journal_clear_processes(m->machine.journal);
+	for (size_t i = 0; i < m->s->tree->n; i++) {
+		const struct process *p = m->s->tree->procs[i];
+
+		if (p->state != PROCESS_ZOMBIE)
+			journal_add_process(m->machine.journal, p->pid, p->start_time,
+					    p->state == PROCESS_ALIVE);
+	}
+}
+
+/* COMMIT has left, perhaps. Returns 1 when the target runs over there, 0 when it never will; else it is not
+ * known. */
+static int hand_over(struct migration *m, struct error *link, struct error *e)
+{
+	Ferry__PeerCommit c = FERRY__PEER_COMMIT__INIT;
+
+	c.uuid = m->uuid;
+	int r = peer_send(&m->peer, FERRY__RECORD_TYPE__RECORD_PEER_COMMIT, &c.base, link);
+
+	if (r >= 0)
+		r = peer_expect(&m->peer, FERRY__RECORD_TYPE__RECORD_PEER_RUNNING, NULL, NULL, link);
+	if (r >= 0)
+		return 1;
+	events_log(m->events, 2, "no RUNNING after the commit: %s", link->text);
+	m->asked = true;
+	r = machine_move(&m->machine, SOURCE_ASKING, e);
+	return r < 0 ? r : doubt_ask(m->machine.journal, &m->opt->link, m->events, e);
+}
+
+/* Frozen, everything sent. Returns 0 when the target runs over there, else it must run on here, or (in_doubt)
+ * stand still. */
+static int commit(struct migration *m, struct error *e)
+{
+	struct error link = ERROR_INIT;
+
+	error_phase(e, "wait for ready");
+	int r = peer_expect(&m->peer, FERRY__RECORD_TYPE__RECORD_PEER_READY, NULL, NULL, e);
+
+	if (r >= 0)
+		r = hooks_run(m->opt->session.hooks, "post-dump", m->s->root, e);
+	if (r >= 0)
+		r = job_check_abort(e);
+	if (r < 0)
+		return r;
+	events_emit(m->events, json_pack("{s:s}", "event", "commit"));
+	error_phase(e, "commit");
+	list_processes(m);
+	/* From here on there is no way back. */
+	deadline_clear();
+	r = job_check_abort(e);
+	if (r >= 0)
+		r = machine_move(&m->machine, SOURCE_COMMITTING, e);
+	if (r < 0)
+		return r;
+	signal_all(m->s, SIGSTOP);
+	r = hand_over(m, &link, e);
+	if (r < 0) {
+		m->in_doubt = true;
+		error_clear(e);
+		return error_say(e, EINPROGRESS,
+				 "it is not known yet whether the program runs at %s: its copy here is "
+				 "stopped until \"ferry resume %s\" (or ferryd) has found out",
+				 m->opt->to, m->uuid);
+	}
+	if (r == 1)
+		return machine_move(&m->machine, SOURCE_MOVED, e);
+	signal_all(m->s, SIGCONT);
+	return error_say(e, ECONNABORTED, "the destination did not start the program (%s); it runs on here",
+			 link.text[0] ? link.text : "link lost");
+}
+
+static int freeze_and_send(struct migration *m, struct error *e)
+{
+	Ferry__PeerFinal f = FERRY__PEER_FINAL__INIT;
+	int r = session_final(m->s, m->peer.out, true, e);
+
+	f.pages = m->s->total.pages;
+	if (r >= 0)
+		r = peer_send(&m->peer, FERRY__RECORD_TYPE__RECORD_PEER_FINAL, &f.base, e);
+	/* While the destination builds, take the parasite out: whatever happens from here on, the copy is as
+	 * it was. */
+	if (r >= 0)
+		r = capture_undo(m->s, e);
+	if (r >= 0)
+		m->s->injected = false;
+	return r < 0 ? r : machine_move(&m->machine, SOURCE_SENT, e);
+}
+
+static int rounds(struct migration *m, struct error *e)
+{
+	m->s->costs.rtt_ns = m->rtt_ns;
+	int r = session_put_inventory(m->s, m->peer.out, false, e);
+
+	if (r >= 0)
+		r = session_put_warm(m->s, m->peer.out, e);
+	if (r >= 0)
+		r = session_rounds(m->s, m->peer.out, true, round_ack, m, e);
+	return r;
+}
+
+/* It goes on here, or stands still until the matter is decided. */
+static void stay(struct migration *m, bool frozen)
+{
+	struct error undo = ERROR_INIT;
+
+	if (m->in_doubt) {
+		session_end(m->s, SESSION_RUN, &undo);
+		return;
+	}
+	if (frozen)
+		session_end(m->s, SESSION_RUN, &undo);
+	(void)machine_move(&m->machine, SOURCE_STAYED, &undo);
+	if (m->asked)
+		doubt_done(m->machine.journal, &m->opt->link);
+	(void)machine_move(&m->machine, SOURCE_ENDED, &undo);
+}
+
+static int leave(struct migration *m, struct error *e)
+{
+	Ferry__PeerDone d = FERRY__PEER_DONE__INIT;
+	struct error link = ERROR_INIT;
+
+	session_emit_done(m->s, "migrate", stream_out_bytes(m->peer.out));
+	error_phase(e, "end the source's copy");
+	int r = session_end(m->s, SESSION_KILL, e);
+
+	if (r < 0)
+		return r;
+	d.uuid = m->uuid;
+	if (m->asked || peer_send(&m->peer, FERRY__RECORD_TYPE__RECORD_PEER_DONE, &d.base, &link) < 0)
+		doubt_done(m->machine.journal, &m->opt->link);
+	return machine_move(&m->machine, SOURCE_ENDED, e);
+}
+
+static int run(struct migration *m, struct error *e)
+{
+	bool frozen = false;
+	int r = machine_move(&m->machine, SOURCE_HELLO, e);
+
+	if (r >= 0)
+		r = hello(m, e);
+	if (r >= 0)
+		r = session_open(&m->s, &m->opt->session, m->events, e);
+	if (r >= 0) {
+		deadline_set(m->opt->time_limit_ms,
+			     "the rounds took longer than --time-limit; the target runs on");
+		r = deadline_explain(rounds(m, e), e);
+	}
+	if (r >= 0) {
+		deadline_set(m->opt->session.max_downtime_ms,
+			     "the target was stopped for as long as --max-downtime allows, and was not there "
+			     "yet; it "
+			     "runs on here");
+		r = session_freeze(m->s, e);
+	}
+	if (r >= 0) {
+		frozen = true;
+		r = machine_move(&m->machine, SOURCE_FROZEN, e);
+	}
+	if (r >= 0)
+		r = freeze_and_send(m, e);
+	if (r >= 0)
+		r = commit(m, e);
+	if (r >= 0)
+		return leave(m, e);
+	r = deadline_explain(r, e);
+	bool before_commit = m->machine.state < SOURCE_COMMITTING;
+
+	stay(m, frozen);
+	if (before_commit) {
+		peer_explain(&m->peer, e);
+		peer_send_error(&m->peer, e);
+	}
+	return r;
+}
+
+int migrate_run(const struct migrate_options *o, const struct events *ev, struct error *e)
+{
+	struct migration m = {
+		.opt = o, .events = ev, .link = LINK_INIT, .machine = {.state = SOURCE_IDLE, .events = ev}};
+	uuid_t u;
+
+	uuid_generate(u);
+	uuid_unparse_lower(u, m.uuid);
+	error_phase(e, "connect");
+	m.machine.journal = journal_new(o->journal_dir ? o->journal_dir : "/run/ferry", SIDE_SOURCE, m.uuid);
+	int r = tree_check_root(o->session.pid, e);
+
+	if (r >= 0)
+		r = link_connect(o->to, &o->link, GRANT_RECEIVE, &m.link, e);
+	if (r >= 0 && m.link.beyond && !m.link.encrypted)
+		events_log(ev, 2, "the link to %s is not encrypted (--insecure)", o->to);
+	if (r >= 0)
+		r = peer_init(&m.peer, m.link.sock, e);
+	if (r >= 0)
+		r = run(&m, e);
+	session_close(m.s);
+	peer_deinit(&m.peer);
+	link_close(&m.link);
+	journal_free(m.machine.journal);
+	return r;
+}

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The kernel tells what is populated in two ways.  PAGEMAP_SCAN (6.7) walks page tables only, so that a hole
+ * costs nothing, but its SWAPPED also covers markers: entries without content, left where a write-protected
+ * page was dropped, or a guard was installed.  A word of /proc/PID/pagemap shows a marker as swap type 31.
+ * So: scan first, and read words only where the scan says SWAPPED.
+ */
+#include "procfs/pagemap.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <time.h>
+
+#include "base/page_set.h"
+#include "base/util.h"
+#include "procfs/procfs.h"
+
+/* linux/fs.h of older distributions lacks it. */
+struct pm_scan {
+	uint64_t size, flags, start, end, walk_end;
+	uint64_t vec, vec_len, max_pages;
+	uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+_Static_assert(sizeof(struct pm_scan) == 96, "struct pm_scan_arg of linux/fs.h");
+#define IOCTL_PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan)
+#define SCAN_FLAG_WP       1u
+#define VEC_LEN            2048
+
+#define WORDS 4096
+
+int pagemap_scan(int fd, const struct scan_args *a, int (*each)(void *ctx, const struct scan_region *r),
+		 void *ctx)
+{
+	cleanup_free struct scan_region *vec = malloc(VEC_LEN * sizeof(*vec));
+	uint64_t at = a->start;
+
+	if (!vec)
+		return -ENOMEM;
+	while (at < a->end) {
+		struct pm_scan s = {
+			.size = sizeof(s),
+			.flags = a->flags,
+			.start = at,
+			.end = a->end,
+			.vec = (uintptr_t)vec,
+			.vec_len = VEC_LEN,
+			.category_inverted = a->category_inverted,
+			.category_mask = a->category_mask,
+			.category_anyof_mask = a->category_anyof_mask,
+			.return_mask = a->return_mask,
+		};
+		int n = ioctl(fd, IOCTL_PAGEMAP_SCAN, &s);
+
+		/* After an interrupted call that arms, what was written is no longer known. */
+		if (n < 0 && errno == EINTR && !(a->flags & SCAN_FLAG_WP) && !job_aborted())
+			continue;
+		if (n < 0)
+			return -errno;
+		for (int i = 0; i < n; i++) {
+			int r = each(ctx, &vec[i]);
+
+			if (r)
+				return r;
+		}
+		if (s.walk_end <= at)
+			return -EIO; /* no progress: a kernel that breaks its promise */
+		/* The kernel may leave walk_end before the end of what it told: each range is told once, in
+		 * order. */
+		at = n ? MAX(vec[n - 1].end, s.walk_end) : s.walk_end;
+	}
+	return 0;
+}
+
+int pagemap_open(pid_t pid)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0 || errno != ESRCH)
+		return fd >= 0 ? fd : -errno;
+	/* A leader that has exited has no memory, its threads still do. */
+	cleanup_free pid_t *tids = NULL;
+	size_t n;
+	struct error ignored = ERROR_INIT;
+
+	if (proc_threads(pid, &tids, &n, &ignored) < 0)
+		return -ESRCH;
+	for (size_t i = 0; i < n; i++) {
+		snprintf(path, sizeof(path), "/proc/%d/task/%d/pagemap", pid, tids[i]);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd >= 0)
+			return fd;
+	}
+	return -ESRCH;
+}
+
+struct walk {
+	int fd;
+	bool private_file;
+	bool all; /* whatever has a page */
+	uint64_t *words;
+	struct page_set *ret, *huge;
+	struct page_set unclear;
+};
+
+enum verdict { EMPTY, POPULATED, UNCLEAR };
+
+/* @swapped: the scan said SWAPPED of this page. */
+static enum verdict judge(const struct walk *w, uint64_t word, bool swapped)
+{
+	if (w->all && word & (WORD_PRESENT | WORD_SWAPPED))
+		return word & WORD_PRESENT || !WORD_MARKER(word) ? POPULATED : EMPTY;
+	if (word & WORD_PRESENT)
+		return w->private_file && (word & WORD_FILE) ? EMPTY : POPULATED;
+	if (word & WORD_SWAPPED) {
+		if (WORD_MARKER(word) || (w->private_file && (word & WORD_FILE)))
+			return EMPTY;
+		return POPULATED;
+	}
+	/* hugetlb shows neither for a marker nor for a page that is being migrated, which is soon over. */
+	if (swapped)
+		return UNCLEAR;
+	return EMPTY;
+}
+
+static int read_words(struct walk *w, uint64_t start, uint64_t end, bool swapped, bool last)
+{
+	while (start < end) {
+		size_t n = MIN((end - start) / PAGE_SIZE_BYTES, WORDS);
+		ssize_t got = pread(w->fd, w->words, n * 8, start / PAGE_SIZE_BYTES * 8);
+
+		if (got < 0 && errno == EINTR && !job_aborted())
+			continue;
+		if (got <= 0)
+			return got < 0 ? -errno : -ESRCH; /* the end of the file: no memory any more */
+		n = got / 8;
+		for (size_t i = 0; i < n; i++, start += PAGE_SIZE_BYTES) {
+			enum verdict v = judge(w, w->words[i], swapped);
+
+			if (v == POPULATED)
+				page_set_add(w->ret, start, start + PAGE_SIZE_BYTES);
+			else if (v == UNCLEAR && !last)
+				page_set_add(&w->unclear, start, start + PAGE_SIZE_BYTES);
+		}
+	}
+	return 0;
+}
+
+static int each(void *ctx, const struct scan_region *r)
+{
+	struct walk *w = ctx;
+
+	if (r->categories & SCAN_SWAPPED)
+		return read_words(w, r->start, r->end, true, false);
+	/* The zero page of anonymous memory reads as a hole does. */
+	if (!w->all && (w->private_file ? (r->categories & SCAN_FILE) : (r->categories & SCAN_PFNZERO)))
+		return 0;
+	page_set_add(w->ret, r->start, r->end);
+	if (w->huge && (r->categories & SCAN_HUGE))
+		page_set_add(w->huge, r->start, r->end);
+	return 0;
+}
+
+static int second_look(struct walk *w)
+{
+	const struct timespec ms = {.tv_nsec = 2000000};
+	int r = 0;
+
+	if (!w->unclear.n)
+		return 0;
+	nanosleep(&ms, NULL);
+	for (size_t i = 0; i < w->unclear.n && r == 0; i++)
+		r = read_words(w, w->unclear.r[i].start, w->unclear.r[i].end, true, true);
+	return r;
+}
+
+/* After exit or exec some kernels answer "nothing" for the old memory, without an error; the words then end
+ * at once. */
+static int still_there(int fd, uint64_t addr)
+{
+	uint64_t word;
+	ssize_t n = pread(fd, &word, sizeof(word), addr / PAGE_SIZE_BYTES * 8);
+
+	if (n < 0)
+		return -errno;
+	return n == 0 ? -ESRCH : 0;
+}
+
+int pagemap_words(int fd, uint64_t start, size_t n, uint64_t *ret)
+{
+	for (size_t done = 0; done < n;) {
+		ssize_t got = pread(fd, ret + done, (n - done) * 8, (start / PAGE_SIZE_BYTES + done) * 8);
+
+		if (got < 0 && errno == EINTR && !job_aborted())
+			continue;
+		if (got < 8)
+			return got < 0 ? -errno : -ESRCH;
+		done += got / 8;
+	}
+	return 0;
+}
+
+static int walk_pages(struct walk *w, uint64_t start, uint64_t end)
+{
+	const struct scan_args a = {
+		.start = start,
+		.end = end,
+		.category_anyof_mask = SCAN_PRESENT | SCAN_SWAPPED,
+		.return_mask =
+			SCAN_PRESENT | SCAN_SWAPPED | SCAN_FILE | SCAN_PFNZERO | (w->huge ? SCAN_HUGE : 0),
+	};
+
+	w->words = malloc(WORDS * sizeof(*w->words));
+	if (!w->words)
+		return -ENOMEM;
+	int r = pagemap_scan(w->fd, &a, each, w);
+
+	if (r == -ENOTTY) /* a kernel without PAGEMAP_SCAN */
+		r = read_words(w, start, end, false, true);
+	if (r == 0)
+		r = second_look(w);
+	if (r == 0)
+		r = still_there(w->fd, start);
+	free(w->words);
+	page_set_deinit(&w->unclear);
+	return r;
+}
+
+int pagemap_populated_huge(int fd, uint64_t start, uint64_t end, int private_file, struct page_set *ret,
+			   struct page_set *huge)
+{
+	struct walk w = {.fd = fd, .private_file = private_file, .ret = ret, .huge = huge};
+
+	return walk_pages(&w, start, end);
+}
+
+int pagemap_populated(int fd, uint64_t start, uint64_t end, int private_file, struct page_set *ret)
+{
+	return pagemap_populated_huge(fd, start, end, private_file, ret, NULL);
+}
+
+int pagemap_mapped(int fd, uint64_t start, uint64_t end, struct page_set *ret)
+{
+	struct walk w = {.fd = fd, .all = true, .ret = ret};
+
+	return walk_pages(&w, start, end);
+}
+
+/* Words, not the scan: its WRITTEN means the same only where the protection is asynchronous. */
+int pagemap_protected(int fd, uint64_t start, uint64_t end, struct page_set *ret)
+{
+	cleanup_free uint64_t *words = malloc(WORDS * sizeof(*words));
+	int r = words ? 0 : -ENOMEM;
+
+	while (start < end && r == 0) {
+		size_t n = MIN((end - start) / PAGE_SIZE_BYTES, WORDS);
+
+		r = pagemap_words(fd, start, n, words);
+		for (size_t i = 0; r == 0 && i < n; i++, start += PAGE_SIZE_BYTES)
+			if (words[i] & WORD_UFFD_WP)
+				page_set_add(ret, start, start + PAGE_SIZE_BYTES);
+	}
+	return r;
+}

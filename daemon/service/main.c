@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ferryd: where migrations arrive. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <systemd/sd-daemon.h>
+
+#include "base/util.h"
+#include "migrate/recover.h"
+#include "service/daemon.h"
+#include "base/net.h"
+#include "service/options.h"
+#include "service/rundir.h"
+
+#define MAX_LISTEN 8
+
+struct ferryd_options {
+	struct opt_list listen;
+	bool insecure, help, version;
+	char *config, *libdir, *keys;
+	int64_t verbosity, max_peers, first_byte;
+};
+
+#define AT(member) offsetof(struct ferryd_options, member)
+
+static const struct opt rows[] = {
+	{"listen", 0, OPT_LIST, 0, 0, AT(listen), "ADDR[:PORT]", NULL, 0, 0, NULL,
+	 "where to wait for peers (default 127.0.0.1:" FERRY_PORT "); more than once"},
+	{"insecure", 0, OPT_FLAG, 0, 0, AT(insecure), NULL, NULL, 0, 0, NULL,
+	 "accept peers that do not encrypt from other machines too: no proof of who connects"},
+	{"keys", 0, OPT_STRING, 0, 0, AT(keys), "DIR", KEYS_DIR, 0, 0, NULL,
+	 "the host key and the peers that are trusted"},
+	{"max-peers", 0, OPT_INT, 0, 0, AT(max_peers), "N", "64", 1, 500, "peers",
+	 "serve so many at the same time"},
+	{"first-byte", 0, OPT_INT, 0, 0, AT(first_byte), "S", "10", 1, 3600, "s",
+	 "drop a peer that says nothing for so long"},
+	{"libdir", 'L', OPT_STRING, 0, 0, AT(libdir), "DIR", NULL, 0, 0, NULL,
+	 "where parasite and backends are"},
+	{"verbosity", 'v', OPT_LEVEL, 0, 0, AT(verbosity), "LEVEL", "3", 0, 4, NULL,
+	 "1 errors, 2 warnings, 3 information, 4 debug"},
+	{"config", 0, OPT_STRING, OPT_COMMAND, 0, AT(config), "FILE", NULL, 0, 0, NULL,
+	 "read options from this file"},
+	{"help", 'h', OPT_FLAG, OPT_COMMAND, 0, AT(help), NULL, NULL, 0, 0, NULL, "print this"},
+	{"version", 'V', OPT_FLAG, OPT_COMMAND, 0, AT(version), NULL, NULL, 0, 0, NULL, "print the version"},
+};
+static const struct opt_table table = {rows, ARRAY_SIZE(rows), sizeof(struct ferryd_options)};
+
+static void log_line(int level, const char *text)
+{
+	static const char *const journal[] = {SD_ERR, SD_ERR, SD_WARNING, SD_INFO, SD_DEBUG};
+
+	fprintf(stderr, "%s%s\n",
+		getenv("JOURNAL_STREAM") ? journal[level < 0 || level > 4 ? 4 : level] : "ferryd: ", text);
+}
+
+/* Beyond loopback a peer needs a key of ours to trust, unless --insecure. */
+static int check_address(const struct ferryd_options *o, int sock, const char *name, struct error *e)
+{
+	struct keys *k = NULL;
+
+	if (o->insecure || net_is_loopback(sock))
+		return 0;
+	int r = keys_load(o->keys, &k, e);
+
+	keys_free(k);
+	return r < 0 ? error_prefix(e, "%s is reached from other machines, and --insecure was not said", name)
+		     : 0;
+}
+
+/* Sockets of systemd, or else those of the options. Returns how many. */
+static int listeners(const struct ferryd_options *o, int *ret, struct error *e)
+{
+	static char *def[] = {"127.0.0.1"};
+	const struct opt_list asked = o->listen.n ? o->listen : (struct opt_list){def, 1};
+	int n = sd_listen_fds(1);
+
+	if (n > MAX_LISTEN || asked.n > MAX_LISTEN)
+		return error_say(e, EINVAL, "more than %d sockets to listen at", MAX_LISTEN);
+	for (int i = 0; i < n; i++) {
+		ret[i] = SD_LISTEN_FDS_START + i;
+		if (check_address(o, ret[i], "the socket from systemd", e) < 0)
+			return -e->code;
+	}
+	if (n > 0)
+		return n;
+	for (size_t i = 0; i < asked.n; i++) {
+		cleanup_free char *host = NULL, *port = NULL;
+
+		if (net_split(asked.v[i], NULL, FERRY_PORT, &host, &port, e) < 0)
+			return -e->code;
+		ret[i] = net_listen(host, port, e);
+		if (ret[i] < 0 || check_address(o, ret[i], asked.v[i], e) < 0)
+			return -e->code;
+		cleanup_free char *text =
+			xasprintf("listening at %s port %d", host ? host : "*", net_port(ret[i]));
+
+		log_line(3, text);
+	}
+	return (int)asked.n;
+}
+
+static int run(const struct ferryd_options *o, struct error *e)
+{
+	cleanup_free char *path = xasprintf("%s/ferryd.sock", rundir_path());
+	cleanup_close int lock = -1;
+	int socks[MAX_LISTEN];
+	struct daemon_options d = {.max_peers = (unsigned)o->max_peers,
+				   .first_byte_ms = (int)o->first_byte * 1000,
+				   .log_level = (int)o->verbosity,
+				   .serve = migrate_serve,
+				   .recover_needed = recover_needed,
+				   .recover = recover_run,
+				   .serve_options = {.journal_dir = rundir_path(),
+						     .link = {o->keys, o->insecure},
+						     .attended = rundir_has_job},
+				   .log = log_line};
+	int r = rundir_lock(&lock, e);
+
+	if (r < 0)
+		return r;
+	cleanup_close int control = rundir_listen(path, e);
+
+	close(TAKE_FD(lock));
+	if (control < 0)
+		return error_prefix(e, "another ferryd may be running");
+	r = listeners(o, socks, e);
+	if (r > 0) {
+		sd_notify(0, "READY=1\nSTATUS=Waiting for peers");
+		r = daemon_run(&d, socks, (size_t)r, control, e);
+		sd_notify(0, "STOPPING=1");
+	}
+	unlink(path);
+	return r;
+}
+
+static int parse(int argc, char **argv, struct ferryd_options *o, struct error *e)
+{
+	int operand;
+
+	options_init(&table, o);
+	int r = options_parse_argv(&table, 0, "ferryd", argc, argv, o, &operand, e);
+
+	if (r == 0 && o->config) {
+		cleanup_free char *file = xstrdup(o->config);
+
+		options_deinit(&table, o);
+		options_init(&table, o);
+		r = options_parse_file(&table, 0, file, false, o, e);
+		if (r == 0) /* the command line has the last word */
+			r = options_parse_argv(&table, 0, "ferryd", argc, argv, o, &operand, e);
+	}
+	if (r == 0 && operand < argc)
+		r = error_say(e, EINVAL, "ferryd takes no operands");
+	return r;
+}
+
+int main(int argc, char **argv)
+{
+	struct ferryd_options o;
+	struct error e = ERROR_INIT;
+	int r = parse(argc, argv, &o, &e);
+
+	if (r == 0 && o.help) {
+		puts("Usage: ferryd [OPTION]...\n\nWait for process trees that ferry migrate sends, and run "
+		     "them here.\n");
+		options_usage(&table, 0, stdout);
+	} else if (r == 0 && o.version) {
+		puts("ferryd " FERRY_VERSION);
+	} else if (r == 0) {
+		cleanup_free char *libdir = o.libdir ? realpath(o.libdir, NULL) : NULL;
+
+		if (o.libdir)
+			paths_set_libdir(libdir ? libdir : o.libdir);
+		r = run(&o, &e);
+	}
+	if (r < 0) {
+		cleanup_free char *text = xasprintf("Error: %s", e.text);
+
+		log_line(1, text);
+	}
+	options_deinit(&table, &o);
+	return r < 0 ? 1 : 0;
+}

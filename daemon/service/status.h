@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/* What a job answers when asked how far it is: kept up to date from its events. */
+#include <jansson.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct job_status {
+	char verb[24];
+	pid_t target;
+	char phase[32]; /* "start", "rounds", "frozen", "done"... */
+	uint64_t since_ns;
+	int64_t rounds, pages, bytes, total_bytes, processes;
+	double left_ms;
+};
+
+void status_init(struct job_status *s, const char *verb, pid_t target);
+void status_event(struct job_status *s, const json_t *event);
+/* {"verb", "target", "pid", "phase", "seconds", "rounds", "pages", "bytes", "total_bytes", "percent",
+ * "left_ms"} */
+json_t *status_json(const struct job_status *s);

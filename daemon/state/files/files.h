@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * Open files of a tree: what the engine needs besides the kinds, and what the files of this folder share.
+ *
+ * Source: `struct files_capture` (capture.files) says which description each number of each process is.  It
+ * is made anew by every scan; only the texts of links outlive one, so that a scan of the frozen tree need not
+ * read them again. Destination: `struct files_rebuild` (rebuild.files) holds the host's descriptor of every
+ * description.
+ */
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "proto/files.pb-c.h"
+#include "state/files/fd_type.h"
+#include "state/kind.h"
+
+extern const struct state_kind kind_files, kind_fdtable, kind_fs, kind_locks;
+
+/* --- for the engine ----------------------------------------------------------------------------------- */
+/* Drop what capture keeps in c->files and c->sockets. Copies of target descriptors are never kept beyond a
+ * call. */
+void files_capture_free(struct capture *c);
+/* Close the host's descriptors (the target's own are in place) and drop r->files and r->sockets. @started:
+ * the tree runs, what it replaced (names of sockets on a shared file system) is gone for good; otherwise that
+ * is put back. NULL-safe. */
+void files_rebuild_free(struct rebuild *r, bool started);
+
+/* --- within state/files and state/sockets --------------------------------------------------------------- */
+/* Hash of 64-bit pairs to an index: open addressing, no removal. */
+struct index_map {
+	struct index_slot {
+		uint64_t a, b;
+		uint32_t value; /* index + 1, 0: free */
+	} * slots;
+	size_t n, size; /* size: 0 or a power of two */
+};
+/* Value slot of the pair, 0 for a new one (set it to index + 1). Valid until the next call. */
+uint32_t *index_map_at(struct index_map *m, uint64_t a, uint64_t b);
+uint32_t index_map_find(const struct index_map *m, uint64_t a, uint64_t b);
+void index_map_deinit(struct index_map *m);
+
+struct ofd {       /* an open file description */
+	pid_t pid; /* first holder; our own pid for an extra one */
+	int fd;    /* its number there */
+	int extra; /* our copy of one that is in no table, else -1 */
+	struct stat st;
+	int flags;
+	int64_t pos;
+	struct f_owner_ex owner;
+	int signal;
+	char *link;     /* owned; NULL for pipes and sockets */
+	bool path_ok;   /* stat(link) was seen to be this very file */
+	pid_t seen_pid; /* for messages: of an extra one, the socket it was found in */
+	int seen_fd;
+};
+
+/* Descriptions that (dev, ino, flags) do not tell apart, in the order of kcmp(2). */
+struct ofd_bucket {
+	uint32_t *v;
+	size_t n, cap;
+};
+
+struct fd_slot {
+	int fd;
+	uint32_t ofd;
+};
+
+struct fd_table {
+	pid_t pid;
+	pid_t shared_with;
+	struct fd_slot *fds; /* ascending */
+	size_t n, cap;
+};
+
+struct link_cache {
+	dev_t dev;
+	ino_t ino;
+	char *text;
+};
+
+struct pseudo_dev {
+	bool pseudo;
+};
+
+struct files_capture {
+	bool frozen;    /* what was scanned was frozen */
+	bool taken;     /* a final record was made of it */
+	bool in_flight; /* descriptors may be queued in sockets of the running tree, where nobody has looked
+			 */
+	struct ofd *ofds;
+	size_t n, cap;
+	struct fd_table *tables;
+	size_t n_tables, cap_tables;
+	struct index_map by_pid; /* (pid, 0) -> tables */
+	struct index_map by_key; /* (dev and flags, ino) -> buckets */
+	struct ofd_bucket *buckets;
+	size_t n_buckets, cap_buckets;
+	struct index_map by_content; /* (hash of a table, its size) -> table_buckets */
+	struct ofd_bucket *table_buckets;
+	size_t n_table_buckets, cap_table_buckets;
+	struct index_map by_ghost; /* (dev, ino) of deleted files -> id of their first description */
+	struct index_map by_pipe;  /* (dev, ino) -> pipes */
+	struct pipe_seen *pipes;
+	size_t n_pipes, cap_pipes;
+	/* Outlive a scan. */
+	struct link_cache *links;
+	size_t n_links, cap_links;
+	struct index_map by_number; /* (pid, fd) -> links */
+	struct index_map by_tid;    /* (tid, 0): seen to share table and directory with its process */
+	struct index_map by_dev;    /* st_dev -> pseudo_devs */
+	struct pseudo_dev *devs;
+	size_t n_devs, cap_devs;
+	Ferry__Files *warm; /* made by preflight, for the take_warm that follows */
+	uint64_t warm_time;
+	size_t warm_objects; /* memory objects known then: they may be open too */
+};
+
+struct files_capture *files_capture_of(struct capture *c);
+/* Forget a scan that is of another state of the tree (running, frozen) than it is in now, or that was used
+ * up. */
+void files_capture_refresh(struct capture *c);
+void files_capture_reset(struct files_capture *f);
+/* Numbers and descriptions of a process: scanned on first use. */
+int files_table_of(struct capture *c, struct process *p, struct fd_table **ret, struct error *e);
+/* Index of the description behind our own descriptor @copy, added if it is none of the known. */
+int files_identify_copy(struct capture *c, int copy, uint32_t *ret, struct error *e);
+/* Close the copies of those that are in no table. */
+void files_drop_extra(struct capture *c);
+/* Our own copy of the description; the caller closes it. */
+int files_copy_of(struct capture *c, const struct ofd *o, struct error *e);
+/* Files on this device are made up by the kernel when read (proc, sysfs...): size and time say nothing. */
+bool files_dev_is_pseudo(struct capture *c, dev_t dev, const char *path);
+
+/* --- destination --------------------------------------------------------------------------------------- */
+struct rename_undo {
+	char *path, *backup;
+};
+
+struct files_rebuild {
+	const Ferry__Files *message; /* of the snapshot */
+	int *fds;                    /* of the host, per description; -1: not open */
+	size_t n_fds;
+	bool checked; /* once is enough: opening compares again */
+	struct index_map by_id;
+	struct pipe_object *pipes;
+	size_t n_pipes, cap_pipes;
+	struct index_map pipe_by_id;
+	struct ghost_object *ghosts;
+	size_t n_ghosts, cap_ghosts;
+	struct index_map ghost_by_id;
+	unsigned n_temporary;
+	struct rename_undo *undo;
+	size_t n_undo;
+};
+struct files_rebuild *files_rebuild_of(struct rebuild *r);
+int files_rebuild_begin(struct rebuild *r, const Ferry__Files *all, struct error *e);
+void files_rebuild_close(struct rebuild *r); /* the host's descriptors */
+const FileDescription *files_find(struct rebuild *r, uint64_t id);
+/* Move what is at @path out of the way until the tree runs (then it is removed), or is given up (then it
+ * comes back). 0 too when nothing is there. */
+int files_move_away(struct rebuild *r, const char *path, struct error *e);
+/* Status flags that open(2) or the creating call could not set. */
+int files_set_flags(int fd, int flags, const FileDescription *m, struct error *e);
+
+/* Refuse what has no name that leads to it: "deleted, but another name is left" and the like. */
+int files_need_name(const struct fd_facts *f, const char *what, struct error *e);
+/* @link without a final " (deleted)". malloc'ed. */
+char *files_strip_deleted(const char *link);
+/* @path below --root. malloc'ed. */
+char *files_host_path(const struct rebuild *r, const char *path);
+/* Names to try for a file that will have none: its old one, one beside it, one in /tmp. NULL after the last.
+ * malloc'ed. */
+char *files_temporary_name(struct rebuild *r, const char *path, unsigned attempt);
+/* Flags to give open(2) for a description that had @flags. */
+int files_open_flags(int flags);
+
+/* Append, growing. */
+#define FILES_GROW(array, n, cap)                                              \
+	do {                                                                   \
+		if ((n) == (cap)) {                                            \
+			(cap) = (cap) ? (cap)*2 : 16;                          \
+			(array) = xrealloc((array), (cap) * sizeof(*(array))); \
+		}                                                              \
+	} while (0)
+
+/* Of single types. */
+void pipes_free(struct files_rebuild *r);
+void ghosts_free(struct files_rebuild *r);
+void unix_capture_free(struct capture *c);
+void unix_rebuild_free(struct rebuild *r);
+extern const struct fd_type fd_regular, fd_ghost, fd_pipe, fd_fifo, fd_eventfd, fd_epoll, fd_timerfd,
+	fd_signalfd, fd_memfd, fd_userfaultfd, fd_unix, fd_inet, fd_refused;

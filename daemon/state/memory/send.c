@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reading pages and putting them into the stream, as planned by pages.c.
+ *
+ * With a backend that is not always sure, a hash of every page that goes is kept, taken from the bytes that
+ * go. In a round a page that is equal to what was sent last does not go again, whatever the backend says of
+ * it; frozen, only pages the backend is unsure of are worth the hash.  With other backends only young pages
+ * (pages.c) have one.
+ */
+#include "state/memory/memory.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/util.h"
+
+/* Token bucket of --max-bandwidth: sleep until what was sent is allowed. */
+static void pace(struct memory *m, uint64_t bytes)
+{
+	if (!m->max_bandwidth)
+		return;
+	uint64_t now = now_ns();
+
+	if (!m->budget_start)
+		m->budget_start = now;
+	m->budget_bytes += bytes;
+	uint64_t due = m->budget_start + m->budget_bytes * 1000 / m->max_bandwidth * 1000000;
+
+	if (due > now) {
+		struct timespec ts = {(due - now) / 1000000000, (due - now) % 1000000000};
+
+		nanosleep(&ts, NULL);
+	}
+}
+
+static bool is_zero(const void *page)
+{
+	const uint64_t *w = page;
+
+	return !w[0] && !memcmp(w, w + 1, PAGE_SIZE_BYTES - 8);
+}
+
+struct sender {
+	struct memory *m;
+	struct memory_process *mp;
+	struct stream_out *out;
+	struct round_stats *st;
+	bool zero_ok; /* a zero page needs no data (anonymous memory) */
+	size_t unit;  /* bytes that are sent together: of one page */
+	bool final;
+	bool all;                   /* every page has a hash */
+	bool compare;               /* what is equal to what was sent last does not go */
+	bool ages;                  /* what is read too soon is young */
+	bool young;                 /* what is read now will be looked at again */
+	struct page_set went, gone; /* to be added to and taken from mp->sent at the end of the round */
+};
+
+static int put(struct sender *s, uint64_t addr, uint64_t length, const void *data, uint32_t flags,
+	       struct error *e)
+{
+	struct page_run run = {
+		.space = SPACE_PROCESS, .id = s->mp->pid, .addr = addr, .length = length, .flags = flags};
+
+	return stream_put_pages(s->out, &run, data, e);
+}
+
+enum verdict { DATA, ZERO, SAME };
+
+/* Of each page once: it also remembers the content. */
+static enum verdict judge(struct sender *s, uint64_t addr, const uint8_t *page)
+{
+	bool same = true;
+
+	for (size_t i = 0; (s->compare || s->young) && i < s->unit; i += PAGE_SIZE_BYTES)
+		same &= page_hashes_update(s->mp->hashes, addr + i, page + i);
+	if (same && s->compare)
+		return SAME;
+	return s->zero_ok && is_zero(page) ? ZERO : DATA;
+}
+
+static int put_run(struct sender *s, uint64_t addr, uint64_t length, const uint8_t *data,
+		   enum verdict verdict, struct error *e)
+{
+	uint64_t pages = length / PAGE_SIZE_BYTES;
+
+	if (verdict == SAME) {
+		s->st->same += pages;
+		return 0;
+	}
+	s->st->pages += pages;
+	if (verdict == DATA) {
+		s->st->bytes += length;
+		return put(s, addr, length, data, 0, e);
+	}
+	s->st->zero += pages;
+	if (!page_set_overlaps(&s->mp->sent, addr, addr + length))
+		return 0;
+	return put(s, addr, length, NULL, PAGE_RUN_ZERO, e);
+}
+
+/* Send what was read: runs of pages with content, and runs of zeros. */
+static int put_buffer(struct sender *s, uint64_t addr, size_t n, struct error *e)
+{
+	const uint8_t *b = s->m->buffer;
+	enum verdict run = DATA;
+	size_t begin = 0;
+	int r = 0;
+
+	for (size_t i = 0; i < n && r >= 0; i += s->unit) {
+		enum verdict v = judge(s, addr + i, b + i);
+
+		if (i > begin && v != run) {
+			r = put_run(s, addr + begin, i - begin, b + begin, run, e);
+			begin = i;
+		}
+		run = v;
+	}
+	if (s->young)
+		page_set_add(&s->mp->young, addr, addr + n);
+	else if (!s->compare && s->mp->hashes)
+		page_hashes_forget(s->mp->hashes, addr, addr + n);
+	return r < 0 ? r : put_run(s, addr + begin, n - begin, b + begin, run, e);
+}
+
+static int send_range(struct sender *s, uint64_t start, uint64_t end, struct error *e)
+{
+	while (start < end) {
+		if (!s->final && job_aborted()) /* a large range at --max-bandwidth takes its time */
+			return job_check_abort(e);
+		size_t want = MIN(end - start, (uint64_t)STREAM_MAX_RUN);
+
+		s->young = s->ages && now_ns() - s->mp->collected < MEMORY_YOUNG_NS;
+		ssize_t n = pread(s->mp->mem_fd, s->m->buffer, want, start);
+
+		if (n < (ssize_t)s->unit) {
+			int err = n < 0 ? errno : EIO;
+
+			if (n < 0 && err == EINTR && !job_aborted())
+				continue;
+			if (s->final || job_aborted())
+				return error_set(e, job_aborted() ? ECANCELED : err,
+						 "pid %d: read page 0x%llx", s->mp->pid,
+						 (unsigned long long)start);
+			/* Unmapped under our hands, or not readable just now: it counts as written next time.
+			 */
+			page_set_add(&s->mp->unread, start, start + s->unit);
+			start += s->unit;
+			continue;
+		}
+		n &= ~(s->unit - 1);
+		uint64_t before = s->st->bytes;
+		int r = put_buffer(s, start, n, e);
+
+		if (r < 0)
+			return r;
+		if (!s->final)
+			pace(s->m, s->st->bytes - before);
+		start += n;
+	}
+	return 0;
+}
+
+static int send_set(struct sender *s, const struct page_set *set, struct error *e)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < set->n && r >= 0; i++) {
+		r = send_range(s, set->r[i].start, set->r[i].end, e);
+		if (r >= 0 && !s->final)
+			r = job_check_abort(e);
+	}
+	return r;
+}
+
+static int send_drops(struct sender *s, const struct page_set *set, struct error *e)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < set->n && r >= 0; i++) {
+		r = put(s, set->r[i].start, set->r[i].end - set->r[i].start, NULL, PAGE_RUN_DROP, e);
+		s->st->dropped += (set->r[i].end - set->r[i].start) / PAGE_SIZE_BYTES;
+	}
+	return r;
+}
+
+static int send_part(struct sender *s, const struct page_plan *plan, const struct page_set *part,
+		     struct error *e)
+{
+	struct page_set go = PAGE_SET_INIT;
+
+	page_set_and(&plan->go, part, &go);
+	int r = send_set(s, &go, e);
+
+	page_set_deinit(&go);
+	return r;
+}
+
+static int send_plan(struct sender *s, const struct page_plan *plan, struct error *e)
+{
+	struct page_set rest = PAGE_SET_INIT, known = PAGE_SET_INIT;
+	int r;
+
+	s->zero_ok = !plan->private_file;
+	s->unit = plan->unit;
+	page_set_minus(&plan->go, &plan->unsure, &rest);
+	page_set_minus(&rest, &plan->again, &known);
+	s->ages = !s->final;
+	s->compare = s->all && !s->final;
+	r = send_set(s, &known, e);
+	s->compare = s->mp->hashes;
+	if (r >= 0)
+		r = send_part(s, plan, &plan->unsure, e);
+	s->ages = false; /* these were not protected anew */
+	if (r >= 0)
+		r = send_part(s, plan, &plan->again, e);
+	if (r >= 0)
+		r = send_drops(s, &plan->drop, e);
+	for (size_t i = 0; i < plan->drop.n; i++)
+		page_set_add(&s->gone, plan->drop.r[i].start, plan->drop.r[i].end);
+	for (size_t i = 0; i < plan->go.n; i++)
+		page_set_add(&s->went, plan->go.r[i].start, plan->go.r[i].end);
+	page_set_deinit(&rest);
+	page_set_deinit(&known);
+	return r;
+}
+
+/* Pages the other side no longer has. */
+static void forget(struct memory_process *mp, const struct page_set *set)
+{
+	page_set_remove(&mp->sent, set);
+	page_set_remove(&mp->young, set);
+	for (size_t i = 0; mp->hashes && i < set->n; i++)
+		page_hashes_forget(mp->hashes, set->r[i].start, set->r[i].end);
+}
+
+/* The other side may have an older content of them, so they stay in `sent`: a drop must be told. */
+static void forget_unread(struct memory_process *mp)
+{
+	for (size_t i = 0; mp->hashes && i < mp->unread.n; i++)
+		page_hashes_forget(mp->hashes, mp->unread.r[i].start, mp->unread.r[i].end);
+}
+
+static struct sender begin(struct memory *m, struct memory_process *mp, struct stream_out *out, bool final,
+			   struct round_stats *st)
+{
+	bool all = memory_keeps_hashes(m) || mp->unseen_writes;
+
+	if (!mp->hashes && (all || (mp->session && !final)))
+		mp->hashes = page_hashes_new();
+	return (struct sender){.m = m, .mp = mp, .out = out, .st = st, .final = final, .all = all};
+}
+
+int memory_send(struct memory *m, struct process *p, struct stream_out *out, bool final,
+		struct round_stats *st, struct error *e)
+{
+	struct memory_process *mp = p->data;
+	struct sender s = begin(m, mp, out, final, st);
+	int r = send_drops(&s, &mp->unmapped, e);
+
+	if (r >= 0)
+		forget(mp, &mp->unmapped);
+	for (size_t i = 0; i < mp->n_plan && r >= 0; i++)
+		r = send_plan(&s, &mp->plan[i], e);
+	if (r >= 0) {
+		forget(mp, &s.gone);
+		page_set_merge(&mp->sent, &s.went);
+		forget_unread(mp);
+	}
+	memory_plan_clear(mp);
+	page_set_deinit(&s.went);
+	page_set_deinit(&s.gone);
+	return r;
+}
+
+int memory_send_part(struct memory *m, struct memory_process *mp, const struct page_set *part,
+		     struct stream_out *out, bool final, struct round_stats *st, struct error *e)
+{
+	struct sender s = begin(m, mp, out, final, st);
+	int r = 0;
+
+	for (size_t i = 0; i < mp->n_plan && r >= 0; i++) {
+		struct page_plan now = mp->plan[i];
+
+		now.go = now.drop = (struct page_set)PAGE_SET_INIT;
+		page_set_and(&mp->plan[i].go, part, &now.go);
+		r = send_plan(&s, &now, e);
+		page_set_remove(&mp->plan[i].go, &now.go);
+		page_set_deinit(&now.go);
+	}
+	page_set_merge(&mp->sent, &s.went);
+	forget_unread(mp);
+	page_set_deinit(&s.went);
+	return r;
+}

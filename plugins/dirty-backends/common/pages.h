@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * What the backends of this folder share: PAGEMAP_SCAN, arrays of ranges, and the exact look at what is
+ * populated. A plugin links nothing of Ferry; it reports out of memory, and does not end the process.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ferry/dirty_backend.h"
+
+#define PAGE 4096ull
+
+#define CAT_WRITTEN    (1ull << 1)
+#define CAT_FILE       (1ull << 2)
+#define CAT_PRESENT    (1ull << 3)
+#define CAT_SWAPPED    (1ull << 4)
+#define CAT_HUGE       (1ull << 6)
+#define CAT_SOFT_DIRTY (1ull << 7)
+#define CAT_GUARD      (1ull << 8)
+#define CAT_POPULATED  (CAT_PRESENT | CAT_SWAPPED)
+
+#define SCAN_ARM   1u /* PM_SCAN_WP_MATCHING */
+#define SCAN_CHECK 2u /* PM_SCAN_CHECK_WPASYNC */
+
+struct region {
+	uint64_t start, end, categories;
+};
+
+struct scan {
+	uint64_t start, end, flags;
+	uint64_t mask, anyof, ret;
+	uint64_t max_pages; /* 0: no limit */
+};
+typedef int (*scan_each)(void *ctx, const struct region *r);
+/* 0, what @each returned, or -errno. */
+int pages_scan(int pagemap, const struct scan *s, scan_each each, void *ctx);
+/* The memory behind an open pagemap is still there. Some kernels answer scans of a memory that is gone with
+ * "nothing". */
+bool pages_alive(int pagemap);
+
+/* Where code and stack of the process lie: another exec, other places. 0 or -errno. */
+struct identity {
+	char text[96];
+};
+int target_identity(pid_t pid, struct identity *ret);
+/* Open /proc/PID/@file: a descriptor, or -errno (-ESRCH: there is no such process). */
+int target_open(pid_t pid, const char *file, int flags, char *why, size_t why_size);
+/* Is it still the process, and the program, it was? 0, -ESRCH or another -errno. */
+int target_check(pid_t pid, int pagemap, const struct identity *was, char *why, size_t why_size);
+
+struct ranges {
+	struct dirty_range *v;
+	size_t n, cap;
+};
+/* Append [start, end), ascending (else -ERANGE); joined with the last one where it goes on with the same
+ * flags. 0 or -errno. */
+int ranges_add(struct ranges *r, uint64_t start, uint64_t end, uint32_t flags);
+void ranges_free(struct ranges *r);
+/* Put @b into @a (both ascending, flags of @a's kind are kept). 0 or -ENOMEM. */
+int ranges_merge(struct ranges *a, const struct ranges *b);
+/* What of [start, end) is not in @r, behind the end of @to, with @flags. */
+int ranges_gaps(const struct ranges *r, uint64_t start, uint64_t end, uint32_t flags, struct ranges *to);
+
+/* Append to @present what is populated in [start, end), present or really swapped; in @private_map file
+ * content of a file is not. Where @dirty is not NULL, regions with the category @dirty_category go there too,
+ * populated or not. Without PAGEMAP_SCAN, or with @by_words, the words of pagemap are read instead, which
+ * tell only CAT_SOFT_DIRTY. */
+struct populated {
+	int pagemap;
+	bool private_map, by_words;
+	uint64_t flags, dirty_category;
+	struct ranges *present, *dirty;
+	uint64_t *words;
+	struct ranges unclear;
+};
+int pages_populated(struct populated *p, uint64_t start, uint64_t end);
+
+/*
+ * The answer to a final collect: the flags of @written, DIRTY_PRESENT where @present; ranges that are present
+ * only are left out unless @all.
+ */
+int pages_answer(const struct ranges *written, const struct ranges *present, bool all, struct ranges *ret);
+
+/* Write a sentence (with ": errno in words" for @code) and return -@code. */
+int fail(char *why, size_t size, int code, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+int refuse(char *why, size_t size, int code, const char *fmt, ...) __attribute__((format(printf, 4, 5)));

@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Dirty tracking by userfaultfd write protection in asynchronous mode.
+ *
+ * The target creates a userfaultfd (one system call in it while it is stopped), we take the descriptor over
+ * and close the target's: the tracking then lives and dies with our descriptor.  All else is done from
+ * outside on the running target. A protected entry of the page table loses its protection with the first
+ * write, by whom and from where so ever (a store, read(2) into it, process_vm_writev); the kernel does that
+ * without waking anybody.  PAGEMAP_SCAN tells which entries lost it and protects them again, atomically for
+ * each entry: no write falls between the two.
+ *
+ * What could go wrong, and why it does not:
+ *  - An empty entry needs no protection: whatever appears there is not protected and so is told as written.
+ * Protecting it would cost page tables for every hole.  So only populated entries are ever armed.
+ *  - A scan over several VMAs that meets one which is not tracked fails after it has protected the ones
+ * before, and their answer is lost.  So one call never spans VMAs on purpose, and any failure means: the
+ * whole VMA is dirty.
+ *  - A page that was dropped (MADV_DONTNEED) after it had been copied must be told, or old content would come
+ * back. For anonymous memory the quick scan tells it, on kernels where probe.c has seen it do so.  A private
+ * file map keeps a marker that looks clean: there, and for huge pages of hugetlbfs, the final answer lists
+ * all that is populated, and what is not in the list was dropped.
+ *  - The marker of a dropped page is inherited: a store there makes a fresh page of file content that looks
+ * clean, and only when the store is tried again the page becomes written.  A thread that is stopped between
+ * the two leaves a page with new content that looks unchanged.  So where a thread was stopped outside a
+ * system call, all populated pages of private file maps count as written in the final answer.
+ *  - After exit or exec some kernels answer "nothing is written" for the memory that is gone: pages_alive()
+ * asks.  A process that shared its memory (vfork) and calls exec leaves the old memory alive:
+ * target_check() asks that.
+ *  - UFFDIO_WRITEPROTECT would also work on memory that the program itself has registered with a userfaultfd
+ * of its own, and make its handler see faults.  It is never used: the scan refuses what is not asynchronous,
+ * and UFFDIO_REGISTER refuses (EBUSY) what is another's.
+ *  - MADV_GUARD_INSTALL inside a protected file map makes the kernel spin in that call until the protection
+ * ends. A file map that has guards already is left alone; a first guard during tracking cannot be foreseen.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "uffd.h"
+
+/* Written ranges with holes up to this many pages between them are looked at by one scan: a call costs about
+ * as much. */
+#define SPAN_GAP (16 * PAGE)
+
+struct dirty_session {
+	pid_t pid;
+	int uffd, pagemap, maps;
+	struct identity identity;
+	bool outside_call;
+	struct ranges written, present, answer;
+};
+
+/* What the probe found: 0 not yet run, 1 the quick scan tells all, 2 it does not. */
+static atomic_int verdict;
+
+int uffd_handshake(int uffd)
+{
+	struct uffdio_api api = {.api = UFFD_API,
+				 .features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED |
+					     UFFD_FEATURE_PAGEFAULT_FLAG_WP |
+					     UFFD_FEATURE_WP_HUGETLBFS_SHMEM};
+
+	return ioctl(uffd, UFFDIO_API, &api) < 0 ? -errno : 0;
+}
+
+int uffd_register(int uffd, uint64_t start, uint64_t end)
+{
+	struct uffdio_register reg = {.range = {start, end - start}, .mode = UFFDIO_REGISTER_MODE_WP};
+
+	return ioctl(uffd, UFFDIO_REGISTER, &reg) < 0 ? -errno : 0;
+}
+
+void uffd_unregister(int uffd, uint64_t start, uint64_t end)
+{
+	struct uffdio_range range = {start, end - start};
+
+	ioctl(uffd, UFFDIO_UNREGISTER, &range);
+}
+
+int uffd_arm(int pagemap, uint64_t start, uint64_t end, scan_each each, void *ctx)
+{
+	const struct scan s = {.start = start,
+			       .end = end,
+			       .flags = SCAN_ARM | SCAN_CHECK,
+			       .mask = CAT_WRITTEN,
+			       .anyof = CAT_POPULATED,
+			       .ret = CAT_WRITTEN};
+
+	return pages_scan(pagemap, &s, each, ctx);
+}
+
+int uffd_written(int pagemap, uint64_t start, uint64_t end, scan_each each, void *ctx)
+{
+	const struct scan s = {
+		.start = start, .end = end, .flags = SCAN_CHECK, .mask = CAT_WRITTEN, .ret = CAT_WRITTEN};
+
+	return pages_scan(pagemap, &s, each, ctx);
+}
+
+static int probe(char *why, size_t why_size)
+{
+	bool complete = true;
+	int r = uffd_probe(&complete, why, why_size);
+
+	if (r == 0)
+		atomic_store(&verdict, complete ? 2 : 1);
+	return r;
+}
+
+/* The mode says what begins: what it costs more than a look at the process is for the last pass only. */
+static int begin(struct dirty_session *s, enum dirty_collect_mode mode, char *why, size_t why_size)
+{
+	int r = target_check(s->pid, s->pagemap, &s->identity, why, why_size);
+
+	if (r == 0)
+		s->outside_call = mode == DIRTY_FINAL && target_outside_call(s->pid);
+	return r;
+}
+
+/* Each piece was armed by its own call. */
+static int end(struct dirty_session *s, enum dirty_collect_mode mode, char *why, size_t why_size)
+{
+	(void)s;
+	(void)mode;
+	(void)why;
+	(void)why_size;
+	return 0;
+}
+
+static void detach(struct dirty_session *s)
+{
+	if (!s)
+		return;
+	if (s->uffd >= 0)
+		close(s->uffd); /* the last one: the kernel ends registration and protection */
+	if (s->pagemap >= 0)
+		close(s->pagemap);
+	if (s->maps >= 0)
+		close(s->maps);
+	ranges_free(&s->written);
+	ranges_free(&s->present);
+	ranges_free(&s->answer);
+	free(s);
+}
+
+static int set_up(struct dirty_session *s, const struct dirty_target *t, char *why, size_t why_size)
+{
+	int r = target_identity(t->pid, &s->identity);
+
+	if (r < 0)
+		return fail(why, why_size, -r, "cannot read /proc/%d/stat", t->pid);
+	s->maps = target_open(t->pid, "maps", O_RDONLY, why, why_size);
+	if (s->maps < 0)
+		return s->maps;
+	s->pagemap = target_open(t->pid, "pagemap", O_RDONLY, why, why_size);
+	if (s->pagemap < 0)
+		return s->pagemap;
+	s->uffd = target_make_uffd(t, why, why_size);
+	if (s->uffd < 0)
+		return s->uffd;
+	r = uffd_handshake(s->uffd);
+	return r < 0 ? fail(why, why_size, -r, "the userfaultfd of process %d refused the handshake", t->pid)
+		     : 0;
+}
+
+static int attach(const struct dirty_target *t, struct dirty_session **ret, char *why, size_t why_size)
+{
+	if (!atomic_load(&verdict)) {
+		int r = probe(why, why_size);
+
+		if (r < 0)
+			return r;
+	}
+	struct dirty_session *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return fail(why, why_size, ENOMEM, "cannot track process %d", t->pid);
+	s->pid = t->pid;
+	s->uffd = s->pagemap = s->maps = -1;
+	int r = set_up(s, t, why, why_size);
+
+	if (r < 0) {
+		detach(s);
+		return r;
+	}
+	*ret = s;
+	return 0;
+}
+
+static int found(void *ctx, const struct region *r)
+{
+	(void)r;
+	*(bool *)ctx = true;
+	return 0;
+}
+
+static int ignore(void *ctx, const struct region *r)
+{
+	(void)ctx;
+	(void)r;
+	return 0;
+}
+
+/* Does the program use guards in this file map? Kernels that cannot tell (EINVAL) have no guards in file
+ * maps. */
+static bool has_guards(const struct dirty_session *s, const struct dirty_vma *v)
+{
+	const struct scan scan = {
+		.start = v->start, .end = v->end, .mask = CAT_GUARD, .ret = CAT_GUARD, .max_pages = 1};
+	bool guards = false;
+
+	return pages_scan(s->pagemap, &scan, found, &guards) == 0 && guards;
+}
+
+enum { REGISTERED, UNTRACKABLE, INHERITED };
+
+/* Register @v if it is one whole VMA, and take it back if it was not when it happened. A part of a larger one
+ * has grown there (mremap in place, a stack) and is registered if the rest is: the scan that arms it will
+ * tell. Or -errno. */
+static int register_whole(struct dirty_session *s, const struct dirty_vma *v)
+{
+	struct borders before, after;
+
+	if (!target_borders(s->maps, v, &before))
+		return before.merged ? INHERITED : UNTRACKABLE;
+	int r = uffd_register(s->uffd, v->start, v->end);
+
+	if (r < 0)
+		return r;
+	if (target_borders(s->maps, v, &after) && memcmp(&before, &after, sizeof(before)) == 0)
+		return REGISTERED;
+	if (after.merged)
+		return REGISTERED;
+	uffd_unregister(s->uffd, v->start, v->end);
+	return UNTRACKABLE;
+}
+
+static int arm(struct dirty_session *s, const struct dirty_vma *v, char *why, size_t why_size)
+{
+	if (!pages_alive(s->pagemap))
+		return refuse(why, why_size, ESRCH, "process %d has exited, or has called exec", s->pid);
+	if (v->kind != DIRTY_VMA_ANON && has_guards(s, v))
+		return 1;
+	int r = register_whole(s, v);
+
+	if (r == UNTRACKABLE)
+		return 1;
+	if (r >= 0)
+		r = uffd_arm(s->pagemap, v->start, v->end, ignore, NULL);
+	if (r == 0)
+		return 0;
+	if (!pages_alive(s->pagemap) || r == -ESRCH)
+		return refuse(why, why_size, ESRCH, "process %d has exited, or has called exec", s->pid);
+	/* EBUSY: another userfaultfd's. EINVAL, EPERM, ENOENT: a kind that cannot be protected, or changed
+	 * meanwhile. */
+	if (r == -EBUSY || r == -EINVAL || r == -EPERM || r == -ENOENT)
+		return 1;
+	return fail(why, why_size, -r, "cannot track %llx-%llx of process %d", (unsigned long long)v->start,
+		    (unsigned long long)v->end, s->pid);
+}
+
+static int add_written(void *ctx, const struct region *r)
+{
+	return ranges_add(ctx, r->start, r->end, DIRTY_WRITTEN);
+}
+
+/* What is populated of the written ranges, into s->present. */
+static int look_inside(struct dirty_session *s)
+{
+	struct populated p = {.pagemap = s->pagemap, .flags = SCAN_CHECK, .present = &s->present};
+	const struct ranges *w = &s->written;
+	int r = 0;
+
+	for (size_t i = 0; i < w->n && r == 0;) {
+		uint64_t start = w->v[i].start, end = w->v[i].end;
+
+		for (i++; i < w->n && w->v[i].start - end <= SPAN_GAP; i++)
+			end = w->v[i].end;
+		r = pages_populated(&p, start, end);
+	}
+	return r;
+}
+
+/* See "What could go wrong": which of the two scans is enough. */
+static int collect_final(struct dirty_session *s, const struct dirty_vma *v)
+{
+	bool files = v->kind == DIRTY_VMA_PRIVATE_FILE || v->kind == DIRTY_VMA_HUGETLB;
+	bool complete = files || (v->kind == DIRTY_VMA_ANON && atomic_load(&verdict) == 2);
+	int r;
+
+	if (complete) {
+		struct populated p = {.pagemap = s->pagemap,
+				      .private_map = files,
+				      .flags = SCAN_CHECK,
+				      .dirty_category = CAT_WRITTEN,
+				      .present = &s->present,
+				      .dirty = &s->written};
+
+		r = pages_populated(&p, v->start, v->end);
+		if (r == 0 && !files) { /* whatever has no page may have been dropped */
+			struct ranges gaps = {0};
+
+			r = ranges_gaps(&s->present, v->start, v->end, DIRTY_WRITTEN, &gaps);
+			if (r == 0)
+				r = ranges_merge(&s->written, &gaps);
+			ranges_free(&gaps);
+		}
+	} else {
+		r = uffd_written(s->pagemap, v->start, v->end, add_written, &s->written);
+		if (r == 0)
+			r = look_inside(s);
+	}
+	if (r == 0 && files && s->outside_call) {
+		struct ranges all = {0};
+
+		for (size_t i = 0; i < s->present.n && r == 0; i++)
+			r = ranges_add(&all, s->present.v[i].start, s->present.v[i].end, DIRTY_WRITTEN);
+		if (r == 0)
+			r = ranges_merge(&s->written, &all);
+		ranges_free(&all);
+	}
+	return r < 0 ? r : pages_answer(&s->written, &s->present, files, &s->answer);
+}
+
+static ssize_t collect(struct dirty_session *s, const struct dirty_vma *v, enum dirty_collect_mode mode,
+		       const struct dirty_range **ret_ranges, char *why, size_t why_size)
+{
+	struct ranges *answer = mode == DIRTY_FINAL ? &s->answer : &s->written;
+	int r;
+
+	s->written.n = s->present.n = s->answer.n = 0;
+	if (mode == DIRTY_FINAL)
+		r = collect_final(s, v);
+	else
+		r = uffd_arm(s->pagemap, v->start, v->end, add_written, &s->written);
+	if (!pages_alive(s->pagemap)) /* afterwards: what is there now was there during the scan */
+		return refuse(why, why_size, ESRCH, "process %d has exited, or has called exec", s->pid);
+	if (r == -EPERM)
+		return refuse(why, why_size, EPERM, "%llx-%llx of process %d is no longer tracked",
+			      (unsigned long long)v->start, (unsigned long long)v->end, s->pid);
+	if (r < 0)
+		return fail(why, why_size, -r, "cannot tell what was written in %llx-%llx of process %d",
+			    (unsigned long long)v->start, (unsigned long long)v->end, s->pid);
+	*ret_ranges = answer->v;
+	return (ssize_t)answer->n;
+}
+
+static const struct dirty_backend_ops ops = {
+	.abi_version = FERRY_DIRTY_BACKEND_ABI,
+	.size = sizeof(ops),
+	.name = "uffd-wp",
+	.summary = "userfaultfd write protection, asynchronous, with PAGEMAP_SCAN (Linux 6.7)",
+	.caps = DIRTY_CAP_RUNNING | DIRTY_CAP_PAGE_EXACT | DIRTY_CAP_SHOWS_UW,
+	.priority = 100,
+	.kinds = DIRTY_KIND(DIRTY_VMA_ANON) | DIRTY_KIND(DIRTY_VMA_PRIVATE_FILE) |
+		 DIRTY_KIND(DIRTY_VMA_SHARED) | DIRTY_KIND(DIRTY_VMA_HUGETLB) |
+		 DIRTY_KIND(DIRTY_VMA_SHARED_HUGETLB),
+	.probe = probe,
+	.attach = attach,
+	.begin = begin,
+	.arm = arm,
+	.collect = collect,
+	.end = end,
+	.detach = detach,
+};
+
+const struct dirty_backend_ops *ferry_dirty_backend(void)
+{
+	return &ops;
+}

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is asked of the target itself, and done in it. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "uffd.h"
+
+/* With more threads than this it costs too much to look at each. */
+#define MANY_THREADS 64
+
+bool target_outside_call(pid_t pid)
+{
+	char path[64];
+	bool outside = false;
+	unsigned n = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	DIR *d = opendir(path);
+
+	if (!d)
+		return true;
+	for (struct dirent *ent = readdir(d); ent && !outside; ent = readdir(d)) {
+		char text[32] = "";
+
+		if (ent->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), "/proc/%d/task/%.10s/syscall", pid, ent->d_name);
+		int fd = open(path, O_RDONLY | O_CLOEXEC);
+		ssize_t got = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+
+		if (fd >= 0)
+			close(fd);
+		/* "0 0x3 ...": in call 0. "-1 0x7ffd...": in none. "running": not stopped, or so it seems. */
+		outside = got <= 0 || text[0] < '0' || text[0] > '9' || ++n > MANY_THREADS;
+	}
+	closedir(d);
+	return outside;
+}
+
+/* Take descriptor @fd out of the target and see that it is what we made. */
+static int take_fd(const struct dirty_target *t, int fd, char *why, size_t why_size)
+{
+	static const char want[] = "anon_inode:[userfaultfd]";
+	char path[64], link[64] = "";
+	int ours = (int)syscall(SYS_pidfd_getfd, t->pidfd, fd, 0);
+
+	if (ours < 0)
+		return fail(why, why_size, errno, "cannot take descriptor %d out of process %d", fd, t->pid);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", ours);
+	if (readlink(path, link, sizeof(link) - 1) < 0 || strcmp(link, want) != 0) {
+		close(ours);
+		return refuse(why, why_size, EBADF,
+			      "descriptor %d of process %d is %s and not the userfaultfd just made: its "
+			      "threads have "
+			      "descriptor tables of their own",
+			      fd, t->pid, link);
+	}
+	return ours;
+}
+
+int target_make_uffd(const struct dirty_target *t, char *why, size_t why_size)
+{
+	uint64_t args[6] = {O_CLOEXEC | O_NONBLOCK};
+	int64_t fd = t->syscall(t->ctx, SYS_userfaultfd, args);
+
+	/* Without privilege only this kind may be made. Asynchronous protection wakes no handler, so that it
+	 * sees what the kernel writes all the same. */
+	if (fd == -EPERM) {
+		args[0] |= UFFD_USER_MODE_ONLY;
+		fd = t->syscall(t->ctx, SYS_userfaultfd, args);
+	}
+	if (fd < 0)
+		return fail(why, why_size, (int)-fd, "process %d cannot create a userfaultfd", t->pid);
+	int ours = take_fd(t, (int)fd, why, why_size);
+	int64_t r = t->syscall(t->ctx, SYS_close, (uint64_t[6]){(uint64_t)fd});
+
+	if (r < 0 && ours >= 0) {
+		close(ours);
+		return fail(why, why_size, (int)-r, "process %d cannot close descriptor %lld again", t->pid,
+			    (long long)fd);
+	}
+	return ours;
+}
+
+/* PROCMAP_QUERY of linux/fs.h. */
+struct map_query {
+	uint64_t size, flags, addr;
+	uint64_t start, end, vma_flags, page_size, offset, inode;
+	uint32_t dev_major, dev_minor, name_size, build_id_size;
+	uint64_t name, build_id;
+};
+#define IOCTL_MAP_QUERY _IOWR('f', 17, struct map_query)
+
+static int query(int maps, uint64_t addr, struct map_query *ret)
+{
+	*ret = (struct map_query){.size = sizeof(*ret), .addr = addr};
+	return ioctl(maps, IOCTL_MAP_QUERY, ret) < 0 ? -errno : 0;
+}
+
+bool target_borders(int maps, const struct dirty_vma *v, struct borders *ret)
+{
+	struct map_query q;
+	int r = query(maps, v->start, &q);
+
+	memset(ret, 0, sizeof(*ret));
+	if (r == -ENOTTY)
+		return true;
+	if (r < 0)
+		return false;
+	if (q.start != v->start || q.end != v->end) {
+		ret->merged = q.start <= v->start && q.end >= v->end;
+		return false;
+	}
+	if (query(maps, v->start - 1, &q) == 0)
+		ret->below_start = q.start;
+	if (query(maps, v->end, &q) == 0)
+		ret->above_end = q.end;
+	return true;
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include <linux/userfaultfd.h>
+
+#include "pages.h"
+
+/* Newer than the headers of older distributions. */
+#ifndef UFFD_FEATURE_WP_UNPOPULATED
+#define UFFD_FEATURE_WP_UNPOPULATED (1 << 13)
+#endif
+#ifndef UFFD_FEATURE_WP_ASYNC
+#define UFFD_FEATURE_WP_ASYNC (1 << 15)
+#endif
+
+/* UFFDIO_API with what asynchronous tracking needs. 0 or -errno. */
+int uffd_handshake(int uffd);
+/* UFFDIO_REGISTER for write protection. 0 or -errno. */
+int uffd_register(int uffd, uint64_t start, uint64_t end);
+/* As if it had not been. */
+void uffd_unregister(int uffd, uint64_t start, uint64_t end);
+/* Protect again what was written; @each is told. One VMA per call: where the scan meets one that is not
+ * tracked it fails with -EPERM, and what it protected before that is not told. */
+int uffd_arm(int pagemap, uint64_t start, uint64_t end, scan_each each, void *ctx);
+/* What is not protected, the fast way: holes and dropped pages too. */
+int uffd_written(int pagemap, uint64_t start, uint64_t end, scan_each each, void *ctx);
+
+/*
+ * Does this kernel do asynchronous write protection for this caller (0, or -errno with a reason)?
+ * *ret_complete: its quick scan can miss dropped anonymous memory, so that the final answer must be made from
+ * what is populated.
+ */
+int uffd_probe(bool *ret_complete, char *why, size_t why_size);
+
+/* May a thread of the stopped target have a store to try again? Not in a system call: there it is tried again
+ * at once. */
+bool target_outside_call(pid_t pid);
+/* A userfaultfd on the target's memory, in our hands only: the descriptor, or -errno. */
+int target_make_uffd(const struct dirty_target *t, char *why, size_t why_size);
+
+/* The VMAs that end and begin where @v begins and ends. False: @v is not exactly one VMA; then @merged says
+ * that it is part of one that is larger. A kernel that cannot tell (before 6.11) answers that all is well. */
+struct borders {
+	uint64_t below_start, above_end;
+	bool merged;
+};
+bool target_borders(int maps, const struct dirty_vma *v, struct borders *ret);

@@ -1,0 +1,70 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Checks what `cmake --install` does:  install.sh BUILD_DIR
+# Everything lies in its place, and the installed ferry, with the build tree out of sight, finds its parts. Needs root.
+set -u
+[ "$(id -u)" = 0 ] || { echo "needs root"; exit 77; }
+build=$(cd "$1" && pwd) || exit 2
+good=0 bad=0
+
+ok() {
+	good=$((good + 1))
+	echo "ok    $*"
+}
+fail() {
+	bad=$((bad + 1))
+	echo "FAIL  $*"
+}
+
+cached() { sed -n "s/^$1:[A-Z]*=//p" "$build/CMakeCache.txt"; }
+
+# In a mount namespace of its own: the files are installed over a copy of nothing, and the build tree is covered.
+if [ "${2-}" != inside ]; then
+	exec unshare --mount --propagation private -- "$0" "$build" inside
+fi
+# What this shell has inherited must not be inherited by what is moved: its other end would be left behind.
+for fd in /proc/$$/fd/*; do
+	fd=${fd##*/}
+	case $fd in [012] | 255) ;; *) eval "exec $fd>&-" ;; esac
+done
+prefix=$(cached CMAKE_INSTALL_PREFIX)
+stage=$(mktemp -d "${TMPDIR:-/tmp}/ferry-install.XXXXXX")
+trap 'rm -rf "$stage"' EXIT
+libdir=$(cached CMAKE_INSTALL_LIBDIR)
+libdir=${libdir:-lib}
+
+DESTDIR=$stage cmake --install "$build" >"$stage/log" 2>&1 && ok "cmake --install" || { fail "cmake --install: $(tail -n 1 "$stage/log")"; }
+root=$stage$prefix
+
+there() {
+	local pattern
+	for pattern; do
+		if compgen -G "$root/$pattern" >/dev/null; then
+			ok "$pattern"
+		else
+			fail "nothing is installed as $prefix/$pattern"
+		fi
+	done
+}
+there sbin/ferry sbin/ferryd "$libdir/ferry/parasite.bin" "$libdir/ferry/backends/*.so" include/ferry/dirty_backend.h \
+	"lib/systemd/system/ferryd.service" "share/man/man1/ferry.1*" "share/man/man8/ferryd.8*"
+for file in "$root/sbin"/* "$root/$libdir/ferry/backends"/*.so; do
+	readelf -d "$file" 2>/dev/null | grep -qE 'R(UN)?PATH' && fail "${file#"$stage"} has a library path of the build"
+	grep -qaF "$build/lib" "$file" && fail "${file#"$stage"} names the build tree"
+done
+[ -z "$(find "$root" -type f -path '*/demo/*' -o -type f -name 'bench-*' -o -type f -name 'unit-*')" ] && ok "no tests or demos" || fail "tests or demos are installed"
+
+# Put it where it belongs, cover the build tree, use it.
+mkdir -p "$prefix"
+mount --bind "$root" "$prefix" && mount -t tmpfs tmpfs "$build" || { fail "cannot mount"; exit 1; }
+cd /
+"$prefix/sbin/ferry" check >"$stage/check" 2>&1 && ok "ferry check" || fail "ferry check: $(tail -n 1 "$stage/check")"
+mkdir "$stage/images"
+setsid sleep 1000 </dev/null >/dev/null 2>&1 &
+target=$!
+sleep 0.2
+timeout 60 "$prefix/sbin/ferry" dump -t $target -D "$stage/images" --leave-running >"$stage/dump" 2>&1 &&
+	ok "ferry dump with the installed parasite and backends" || fail "ferry dump: $(tail -n 1 "$stage/dump")"
+kill -KILL $target
+echo "$good passed, $bad failed"
+[ $bad = 0 ]

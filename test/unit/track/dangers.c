@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What kernels do that could make a tracker lie, or hang: one test each, with every backend that works here.
+ * (docs/dirty-backends.md lists all of them, and where those are tested that need more than one moment.)
+ *
+ *	unit-track-dangers [DIRECTORY]
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <cmocka.h>
+
+#include "base/util.h"
+#include "freeze/task.h"
+#include "procfs/procfs.h"
+#include "track/backend.h"
+
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#endif
+#define P     4096ul
+#define AREA  ((char *)0x200000000000ull)
+#define PAGES 16
+#define HUGE  (2ul << 20)
+
+static const char *dir;
+static struct backend backend;
+
+/* --- a target that does one thing when told -------------------------------------------------------- */
+
+struct target {
+	pid_t pid;
+	int go, done; /* pipes */
+	int mem;
+	struct dirty_session *session;
+	char text[512];
+};
+
+static void target_loop(int go, int done, void (*const steps[])(void))
+{
+	char n;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	while (read(go, &n, 1) == 1) {
+		steps[(int)n]();
+		if (write(done, &n, 1) != 1)
+			break;
+	}
+	_exit(0);
+}
+
+static void tell(const struct target *t, char n)
+{
+	assert_int_equal(write(t->go, &n, 1), 1);
+	assert_int_equal(read(t->done, &n, 1), 1);
+}
+
+static int64_t inject(void *ctx, long nr, const uint64_t args[6])
+{
+	struct error e = ERROR_INIT;
+	int64_t ret;
+	int r = task_syscall(ctx, nr, args, &ret, NULL, NULL, &e);
+
+	return r < 0 ? r : ret;
+}
+
+static void attach(struct target *t)
+{
+	struct task task = {0};
+	struct error e = ERROR_INIT;
+	cleanup_close int pidfd = sys_pidfd_open(t->pid, 0);
+	const struct dirty_target d = {.pid = t->pid, .pidfd = pidfd, .ctx = &task, .syscall = inject};
+
+	assert_int_equal(task_seize(&task, t->pid, t->pid, false, &e), 0);
+	assert_int_equal(task_interrupt(&task, &e), 0);
+	assert_int_equal(task_wait_stopped(&task, 10000, &e), 0);
+	assert_int_equal(task_save(&task, &e), 0);
+	assert_int_equal(backend.ops->attach(&d, &t->session, t->text, sizeof(t->text)), 0);
+	assert_int_equal(task_release(&task, &e), 0);
+}
+
+static void begin(struct target *t, void (*const steps[])(void))
+{
+	int go[2], done[2];
+	char path[64];
+
+	assert_int_equal(pipe2(go, O_CLOEXEC), 0);
+	assert_int_equal(pipe2(done, O_CLOEXEC), 0);
+	*t = (struct target){.pid = fork()};
+	if (t->pid == 0)
+		target_loop(go[0], done[1], steps);
+	close(go[0]);
+	close(done[1]);
+	t->go = go[1];
+	t->done = done[0];
+	snprintf(path, sizeof(path), "/proc/%d/mem", t->pid);
+	t->mem = open(path, O_RDONLY | O_CLOEXEC);
+	tell(t, 0); /* sets up */
+	attach(t);
+}
+
+static void end(struct target *t)
+{
+	backend.ops->detach(t->session);
+	close(t->mem);
+	kill(t->pid, SIGKILL);
+	waitpid(t->pid, NULL, 0);
+	close(t->go);
+	close(t->done);
+}
+
+static void stop(pid_t pid)
+{
+	struct error e = ERROR_INIT;
+	struct proc_stat s = {0};
+
+	kill(pid, SIGSTOP);
+	while (s.state != 'T')
+		assert_int_equal(proc_stat_read(pid, 0, &s, &e), 0);
+}
+
+/* A pass over one range. The result of arm or collect. */
+static ssize_t pass(struct target *t, bool arm, enum dirty_collect_mode mode, const struct dirty_vma *v,
+		    uint32_t *flags)
+{
+	const struct dirty_backend_ops *ops = backend.ops;
+	const struct dirty_range *r;
+	ssize_t n;
+
+	stop(t->pid);
+	assert_int_equal(ops->begin(t->session, mode, t->text, sizeof(t->text)), 0);
+	if (arm)
+		n = ops->arm(t->session, v, t->text, sizeof(t->text));
+	else
+		n = ops->collect(t->session, v, mode, &r, t->text, sizeof(t->text));
+	for (ssize_t i = 0; !arm && flags && i < n; i++)
+		for (uint64_t a = r[i].start; a < r[i].end; a += P)
+			flags[(a - v->start) / P] = r[i].flags;
+	assert_int_equal(ops->end(t->session, mode, t->text, sizeof(t->text)), 0);
+	kill(t->pid, SIGCONT);
+	return n;
+}
+
+static const struct dirty_vma area = {.start = 0x200000000000ull, .end = 0x200000000000ull + PAGES * P};
+
+static char *map_at(char *p, size_t size, int flags, int fd)
+{
+	char *got = mmap(p, size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0);
+
+	if (got == MAP_FAILED)
+		_exit(70);
+	return got;
+}
+
+static void fill(void)
+{
+	memset(map_at(AREA, PAGES * P, MAP_PRIVATE | MAP_ANONYMOUS, -1), 1, PAGES * P);
+	madvise(AREA, PAGES * P, MADV_DONTDUMP); /* a VMA of its own */
+}
+
+/* --- an untracked VMA among tracked ones ------------------------------------------------------------ */
+
+static void map_in_the_middle(void)
+{
+	AREA[P] = 2;
+	map_at(AREA + 8 * P, P, MAP_PRIVATE | MAP_ANONYMOUS, -1)[0] = 3;
+	AREA[14 * P] = 4;
+}
+
+/* A scan that fails in the middle has armed what came before: nothing may be taken for clean after it. */
+static void test_untracked_in_the_middle(void **state)
+{
+	(void)state;
+	static void (*const steps[])(void) = {fill, map_in_the_middle};
+
+	for (int mode = DIRTY_ROUND; mode <= DIRTY_FINAL; mode++) {
+		uint32_t flags[PAGES] = {0};
+		struct target t;
+
+		begin(&t, steps);
+		assert_int_equal(pass(&t, true, DIRTY_ROUND, &area, NULL), 0);
+		tell(&t, 1);
+		ssize_t n = pass(&t, false, mode, &area, flags);
+
+		assert_true(n == -EPERM || (n > 0 && flags[1] & flags[8] & flags[14] & DIRTY_WRITTEN));
+		end(&t);
+	}
+}
+
+/* --- huge pages that are dropped whole -------------------------------------------------------------- */
+
+static void fill_huge(void)
+{
+	map_at(AREA, HUGE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	madvise(AREA, HUGE, MADV_HUGEPAGE);
+	memset(AREA, 1, HUGE);
+}
+
+static void drop_huge(void)
+{
+	madvise(AREA, HUGE, MADV_DONTNEED);
+}
+
+static void test_dropped_huge_page(void **state)
+{
+	(void)state;
+	static void (*const steps[])(void) = {fill_huge, drop_huge};
+	const struct dirty_vma v = {.start = area.start, .end = area.start + HUGE};
+	static uint32_t flags[HUGE / P];
+	struct target t;
+
+	memset(flags, 0, sizeof(flags));
+	begin(&t, steps);
+	assert_int_equal(pass(&t, true, DIRTY_ROUND, &v, NULL), 0);
+	assert_true(pass(&t, false, DIRTY_ROUND, &v, NULL) >= 0);
+	tell(&t, 1);
+	assert_true(pass(&t, false, DIRTY_FINAL, &v, flags) > 0);
+	for (size_t i = 0; i < HUGE / P; i++)
+		if ((flags[i] & (DIRTY_WRITTEN | DIRTY_PRESENT)) != DIRTY_WRITTEN)
+			fail_msg("page %zu of a dropped huge page: flags %x", i, flags[i]);
+	end(&t);
+}
+
+/* --- huge pages of the pool where no page table is -------------------------------------------------- */
+
+static void map_hugetlb(void)
+{
+	/* Without a reservation, so that no page need be there. */
+	mmap(AREA, 2 * HUGE, PROT_READ | PROT_WRITE,
+	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE | MAP_FIXED, -1, 0);
+}
+
+static void test_empty_hugetlb(void **state)
+{
+	(void)state;
+	static void (*const steps[])(void) = {map_hugetlb};
+	const struct dirty_vma v = {
+		.start = area.start, .end = area.start + 2 * HUGE, .kind = DIRTY_VMA_HUGETLB};
+	struct target t;
+
+	begin(&t, steps);
+	if ((backend.ops->kinds & DIRTY_KIND(v.kind)) && pass(&t, true, DIRTY_ROUND, &v, NULL) == 0) {
+		assert_int_equal(pass(&t, false, DIRTY_ROUND, &v, NULL), 0);
+		assert_true(pass(&t, false, DIRTY_FINAL, &v, NULL) >= 0);
+	}
+	end(&t);
+}
+
+/* --- guards in file maps ---------------------------------------------------------------------------- */
+
+static void map_file(void)
+{
+	int fd = memfd_create("guarded", MFD_CLOEXEC);
+
+	if (ftruncate(fd, PAGES * P) < 0)
+		_exit(70);
+	memset(map_at(AREA, PAGES * P, MAP_PRIVATE, fd), 1, PAGES * P);
+	memset(map_at(AREA + HUGE, PAGES * P, MAP_SHARED, fd), 1, PAGES * P);
+}
+
+static void install_guards(void)
+{
+	madvise(AREA + P, P, MADV_GUARD_INSTALL);
+	madvise(AREA + HUGE + P, P, MADV_GUARD_INSTALL);
+}
+
+/* Where the kernel tries for ever to install a guard in protected memory, the call returns when the tracking
+ * has ended, at the latest; and the target can be stopped meanwhile. */
+static void test_guards_in_file_maps(void **state)
+{
+	(void)state;
+	static void (*const steps[])(void) = {map_file, install_guards};
+	const struct dirty_vma v[] = {
+		{area.start, area.end, DIRTY_VMA_PRIVATE_FILE, 0},
+		{area.start + HUGE, area.end + HUGE, DIRTY_VMA_SHARED, 0},
+	};
+	struct target t;
+	char n = 1;
+
+	begin(&t, steps);
+	for (size_t i = 0; i < ARRAY_SIZE(v); i++)
+		assert_true(pass(&t, true, DIRTY_ROUND, &v[i], NULL) >= 0);
+	assert_int_equal(write(t.go, &n, 1), 1);
+	assert_true(pass(&t, false, DIRTY_FINAL, &v[0], NULL) != 0);
+	backend.ops->detach(TAKE_PTR(t.session));
+	assert_int_equal(read(t.done, &n, 1), 1);
+	end(&t);
+}
+
+/* --- a program with a userfaultfd of its own ---------------------------------------------------------- */
+
+static int own;
+
+static void register_own(uint64_t mode)
+{
+	struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP};
+	struct uffdio_register reg = {.range = {area.start, PAGES * P}, .mode = mode};
+
+	own = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	if (own < 0 || ioctl(own, UFFDIO_API, &api) < 0 || ioctl(own, UFFDIO_REGISTER, &reg) < 0)
+		_exit(71);
+}
+
+static void fill_and_register(void)
+{
+	fill();
+	register_own(UFFDIO_REGISTER_MODE_WP);
+}
+
+static void store_to_own(void)
+{
+	for (int i = 0; i < PAGES; i++)
+		AREA[i * P] = 5;
+}
+
+/* Protected by us, the store would wait for a handler that knows nothing of it. */
+static void test_own_userfaultfd(void **state)
+{
+	(void)state;
+	static void (*const steps[])(void) = {fill_and_register, store_to_own};
+	struct target t;
+
+	begin(&t, steps);
+	ssize_t n = pass(&t, true, DIRTY_ROUND, &area, NULL);
+
+	if (!strcmp(backend.ops->name, "uffd-wp"))
+		assert_int_equal(n, 1);
+	tell(&t, 1);
+	end(&t);
+}
+
+static void miss(void)
+{
+	map_at(AREA, PAGES * P, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	register_own(UFFDIO_REGISTER_MODE_MISSING);
+}
+
+/* As Ferry reads, a page that only the program's handler could bring is an error and no endless wait. */
+static void test_missing_page(void **state)
+{
+	(void)state;
+	static void (*const steps[])(void) = {miss};
+	struct target t;
+	char page[P];
+
+	begin(&t, steps);
+	assert_int_equal(pread(t.mem, page, sizeof(page), (off_t)area.start), -1);
+	assert_int_equal(errno, EIO);
+	end(&t);
+}
+
+/* --- the descriptor ----------------------------------------------------------------------------------- */
+
+/* Held by the target too, our death would leave it waiting in fork. */
+static void test_no_descriptor_is_left(void **state)
+{
+	(void)state;
+	static void (*const steps[])(void) = {fill};
+	struct error e = ERROR_INIT;
+	struct target t;
+	int *fds;
+	size_t n;
+
+	begin(&t, steps);
+	assert_int_equal(pass(&t, true, DIRTY_ROUND, &area, NULL), 0);
+	assert_int_equal(proc_fds(t.pid, &fds, &n, &e), 0);
+	for (size_t i = 0; i < n; i++) {
+		char path[64], link[64] = "";
+
+		snprintf(path, sizeof(path), "/proc/%d/fd/%d", t.pid, fds[i]);
+		if (readlink(path, link, sizeof(link) - 1) > 0)
+			assert_null(strstr(link, "userfaultfd"));
+	}
+	free(fds);
+	end(&t);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_untracked_in_the_middle), cmocka_unit_test(test_dropped_huge_page),
+		cmocka_unit_test(test_empty_hugetlb),           cmocka_unit_test(test_guards_in_file_maps),
+		cmocka_unit_test(test_own_userfaultfd),         cmocka_unit_test(test_missing_page),
+		cmocka_unit_test(test_no_descriptor_is_left),
+	};
+	char exe[PATH_MAX];
+	struct error e = ERROR_INIT;
+	struct backend_info *list;
+	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+	size_t n_list;
+	int bad = 0;
+
+	if (n < 0)
+		return 1;
+	exe[n] = 0;
+	cleanup_free char *mine = xasprintf("%s/backends", dirname(dirname(exe)));
+
+	dir = argc > 1 ? argv[1] : mine;
+	if (backend_list(dir, &list, &n_list, &e) < 0) {
+		fprintf(stderr, "skipped: %s\n", e.text);
+		return 0;
+	}
+	for (size_t i = 0; i < n_list; i++) {
+		if (list[i].usable != 0 || backend_open(list[i].name, dir, &backend, NULL, &e) != 0)
+			continue;
+		fprintf(stderr, "%s\n", list[i].name);
+		bad += cmocka_run_group_tests(tests, NULL, NULL);
+		backend_close(&backend);
+	}
+	free(list);
+	return bad;
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Writes all of its memory, page after page, as fast as it can: no link keeps up with that. */
+#include <sys/mman.h>
+
+#include "zdtm.h"
+
+#define PAGES (24UL << 8) /* 24 MiB */
+
+int main(int argc, char **argv)
+{
+	uint64_t *mem, lap = 0;
+
+	test_init(argc, argv);
+	mem = test_map(PAGES * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+	test_ready();
+	while (test_waiting()) {
+		for (size_t i = 0; i < PAGES; i++) {
+			CHECK_EQ(mem[i * 512 + 9], lap);
+			mem[i * 512 + 9] = lap + 1;
+		}
+		lap++;
+	}
+	for (size_t i = 0; i < PAGES; i++)
+		CHECK_EQ(mem[i * 512 + 9], lap);
+	test_pass();
+}
