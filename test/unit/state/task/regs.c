@@ -203,7 +203,9 @@ static void test_all_registers(void **state)
 		assert_true(page->gpr[i] == i * 0x1111111111111111u);
 	assert_true(page->gpr[14] == 0x0eeeeeeeeeeeeee8);
 	assert_true(page->gpr[15] & 0x400); /* direction */
-	assert_memory_equal(page->out, page->in, 416);
+	/* Bytes 28 to 31 are no state: MXCSR_MASK, which bits of MXCSR the processor has. */
+	assert_memory_equal(page->out, page->in, 28);
+	assert_memory_equal(page->out + 32, page->in + 32, 416 - 32);
 	assert_memory_equal(page->out + 512, page->in + 512, size - 512);
 	if (!(page->mask & 0xe0))
 		print_message("no AVX-512 here\n");
