@@ -2,16 +2,12 @@
 #include "service/worker.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include "base/util.h"
 #include "service/msg.h"
@@ -90,24 +86,6 @@ int worker_send(const struct events *ev, const json_t *msg)
 	return msg_send(m->sock, msg, NULL, 0, false);
 }
 
-/* Where memory runs out, the one that listens and recovers must outlive this process, which its own crash can only
- * abort. Lowering it again needs no capability down to what was there before (proc_pid_oom_score_adj(5)), so tasks
- * that are made here can still be given theirs. */
-static void die_before_supervisor(void)
-{
-	static const char path[] = "/proc/self/oom_score_adj";
-	cleanup_free char *text = NULL;
-	char line[16];
-
-	if (read_file(path, &text) <= 0)
-		return;
-	long score = strtol(text, NULL, 10) + 200;
-	cleanup_close int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd >= 0)
-		(void)!write(fd, line, snprintf(line, sizeof(line), "%ld", score < 1000 ? score : 1000));
-}
-
 static int child(int sock, worker_fn fn, void *ctx, int log_level, pid_t supervisor)
 {
 	struct emitter m = {.sock = sock, .log_level = log_level, .kept = json_array()};
@@ -115,7 +93,6 @@ static int child(int sock, worker_fn fn, void *ctx, int log_level, pid_t supervi
 	struct error e = ERROR_INIT;
 
 	worker_signals();
-	die_before_supervisor();
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	if (getppid() != supervisor)
 		job_abort();
