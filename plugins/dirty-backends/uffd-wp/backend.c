@@ -99,7 +99,7 @@ int uffd_written(int pagemap, uint64_t start, uint64_t end, scan_each each, void
 	const struct scan s = {
 		.start = start, .end = end, .flags = SCAN_CHECK, .mask = CAT_WRITTEN, .ret = CAT_WRITTEN};
 
-	return pages_scan(pagemap, &s, each, ctx);
+	return pages_scan_split(pagemap, &s, pages_scan_parts(end - start), each, ctx);
 }
 
 static int probe(char *why, size_t why_size)

@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 
 /* The files of plugins are in no library. First: cmocka has a macro named fail. */
+#include "../../../plugins/dirty-backends/common/parallel.c"
 #include "../../../plugins/dirty-backends/common/ranges.c"
 #include "../../../plugins/dirty-backends/common/scan.c"
 
@@ -92,6 +93,71 @@ static void test_order(void **state)
 	munmap(memory, PAGES * PAGE);
 }
 
+struct list {
+	struct region v[PAGES];
+	size_t n, stop;
+};
+
+static int note(void *ctx, const struct region *r)
+{
+	struct list *l = ctx;
+	struct region *last = l->n ? &l->v[l->n - 1] : NULL;
+
+	if (l->stop && l->n == l->stop)
+		return 7;
+	/* A run that goes over the border of two parts comes in two pieces. */
+	if (last && last->end == r->start && last->categories == r->categories)
+		last->end = r->end;
+	else
+		l->v[l->n++] = *r;
+	return 0;
+}
+
+/* Many threads find what one finds, in the same order. */
+static void test_parts(void **state)
+{
+	(void)state;
+	static struct list one, many;
+	int uffd = track();
+	struct scan s = {.start = (uintptr_t)memory,
+			 .end = (uintptr_t)memory + PAGES * PAGE,
+			 .flags = SCAN_CHECK,
+			 .mask = CAT_WRITTEN,
+			 .anyof = CAT_POPULATED,
+			 .ret = CAT_WRITTEN};
+	struct scan arm = s;
+
+	arm.flags |= SCAN_ARM;
+	assert_int_equal(pages_scan(pagemap, &arm, note, &one), 0);
+	for (size_t i = 0; i < PAGES; i += 1 + i % 7)
+		memory[i * PAGE] = 2;
+	memset(memory + 500 * PAGE, 3, 1000 * PAGE); /* also over borders */
+	memset(memory + PAGES / 2 * PAGE - HUGE, 3, 2 * HUGE);
+	s.start += 3 * PAGE;
+	s.end -= 5 * PAGE;
+	one.n = 0;
+	assert_int_equal(pages_scan(pagemap, &s, note, &one), 0);
+	assert_true(one.n > 1000);
+	for (unsigned parts = 0; parts < 40; parts++) {
+		many.n = many.stop = 0;
+		assert_int_equal(pages_scan_split(pagemap, &s, parts, note, &many), 0);
+		assert_int_equal(many.n, one.n);
+		assert_memory_equal(many.v, one.v, one.n * sizeof(one.v[0]));
+		many.n = 0;
+		many.stop = 100; /* what it says ends it */
+		assert_int_equal(pages_scan_split(pagemap, &s, parts, note, &many), 7);
+	}
+	assert_true(pages_scan_split(uffd, &s, 4, note, &many) < 0);
+	s.end = s.start;
+	many.n = 0;
+	assert_int_equal(pages_scan_split(pagemap, &s, 4, note, &many), 0);
+	assert_int_equal(many.n, 0);
+	assert_int_equal(pages_scan_parts(1 << 20), 1);
+	close(pagemap);
+	close(uffd);
+	munmap(memory, PAGES * PAGE);
+}
+
 static void test_ranges_do_not_swallow(void **state)
 {
 	(void)state;
@@ -110,6 +176,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_order),
+		cmocka_unit_test(test_parts),
 		cmocka_unit_test(test_ranges_do_not_swallow),
 	};
 
