@@ -73,8 +73,8 @@ static void add_range(struct page_plan *plan, const struct dirty_range *r, bool 
 	page_set_add(&plan->written, start, end);
 	if (r->flags & DIRTY_UNSURE)
 		page_set_add(&plan->unsure, start, end);
-	if (final && !(r->flags & DIRTY_PRESENT))
-		page_set_add(&plan->absent, start, end);
+	if (final)
+		page_set_add(r->flags & DIRTY_PRESENT ? &plan->present : &plan->absent, start, end);
 }
 
 /* What was written in @v, which is armed. */
@@ -166,25 +166,22 @@ static struct page_plan *new_plan(struct memory_process *mp, const Ferry__Vma *v
 /* Pages whose last reading was no good, or came too soon. */
 static void look_again(struct memory_process *mp, struct page_plan *plan, bool final)
 {
-	bool ripe = (final || now_ns() - mp->collected >= MEMORY_YOUNG_NS) &&
-		    page_set_overlaps(&mp->young, plan->start, plan->end);
-	struct page_set mine = PAGE_SET_INIT, again = PAGE_SET_INIT;
+	struct page_set unread = PAGE_SET_INIT, ripe = PAGE_SET_INIT;
 
-	if (!ripe && !page_set_overlaps(&mp->unread, plan->start, plan->end))
-		return;
-	page_set_add(&mine, plan->start, plan->end);
-	page_set_and(&mp->unread, &mine, &again);
-	page_set_merge(&plan->written, &again);
-	page_set_remove(&mp->unread, &again);
-	if (ripe) {
-		page_set_clear(&again);
-		page_set_and(&mp->young, &mine, &again);
-		page_set_minus(&again, &plan->written, &plan->again);
-		page_set_merge(&plan->written, &plan->again);
-		page_set_remove(&mp->young, &again);
+	if (page_set_overlaps(&mp->unread, plan->start, plan->end)) {
+		struct page_set mine = PAGE_SET_INIT;
+
+		page_set_add(&mine, plan->start, plan->end);
+		page_set_and(&mp->unread, &mine, &unread);
+		page_set_merge(&plan->written, &unread);
+		page_set_remove(&mp->unread, &unread);
+		page_set_deinit(&mine);
 	}
-	page_set_deinit(&mine);
-	page_set_deinit(&again);
+	young_take(mp, plan->start, plan->end, final, &ripe);
+	page_set_minus(&ripe, &plan->written, &plan->again);
+	page_set_merge(&plan->written, &plan->again);
+	page_set_deinit(&unread);
+	page_set_deinit(&ripe);
 }
 
 static bool is_collected(const Ferry__Vma *v, bool final)
@@ -209,6 +206,7 @@ static int plan_vma(struct memory *m, struct memory_process *mp, const Ferry__Vm
 		note_untracked(mp, memory_object(m, v->object), v);
 		page_set_deinit(&plan->written);
 		page_set_deinit(&plan->unsure);
+		page_set_deinit(&plan->present);
 		page_set_deinit(&plan->absent);
 		mp->n_plan--;
 		return 0;

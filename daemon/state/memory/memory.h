@@ -57,7 +57,8 @@ struct page_plan {
 	bool private_file;
 	struct page_set written; /* counts as written since the last round */
 	struct page_set unsure;  /* the part of it that is only suspected */
-	struct page_set absent;  /* the part of it that has no page, as a final answer told */
+	struct page_set present; /* the part of it that has a page, as a final answer told */
+	struct page_set absent;  /* the part of it that has none, as a final answer told */
 	struct page_set again;   /* the part of it that was not written, but was young */
 	struct page_set go;      /* to be read and sent */
 	struct page_set drop;    /* was sent, and is no longer there */
@@ -76,13 +77,16 @@ struct memory_process {
 	pid_t placed_under; /* of the engine: its parent at the other side; 0: none yet */
 	bool stale;         /* of the engine: the memory we have open is gone (exec) */
 	bool void_before;   /* of the engine: what was sent of this pid belongs to a program that is gone */
-	bool want_flags;    /* the next look reads VmFlags anew (smaps) */
+	bool want_flags;    /* the next look reads VmFlags anew (smaps), if it is time for that */
+	uint64_t flags_at;  /* when they were last read (ns, now_ns), and how long that took */
+	uint64_t flags_ns;
 	void *region;       /* of the engine: the parasite while state is captured (struct region) */
 	void *seen;         /* of mm.c: maps as last read */
 	struct page_set armed;      /* ranges that the backend tracks */
 	struct page_set sent;       /* pages whose last known content the other side has */
 	struct page_set unread;     /* collected as written, but reading failed (racing with munmap) */
-	struct page_set young;      /* protected and read in one go: looked at again when they are older */
+	struct young_pages *young;  /* of young.c */
+	size_t n_young;
 	uint64_t collected;         /* ns: when pages were protected last */
 	struct page_set huge;       /* transparent huge pages, also those that tracking has split */
 	struct page_hashes *hashes; /* of what was sent, of young pages at least; NULL: none kept */
@@ -94,6 +98,14 @@ struct memory_process {
 
 /* How long a call of another process may hold a page that it is about to write. */
 #define MEMORY_YOUNG_NS 20000000ull
+
+/* Young pages (young.c): is what is read now young; note it; move to *@ret (initialised) what is to be looked at
+ * again in [start, end): what is no longer young, or all; forget what the other side no longer has. */
+bool young_is(const struct memory_process *mp);
+void young_add(struct memory_process *mp, uint64_t start, uint64_t end);
+void young_take(struct memory_process *mp, uint64_t start, uint64_t end, bool all, struct page_set *ret);
+void young_forget(struct memory_process *mp, const struct page_set *set);
+void young_free(struct memory_process *mp);
 
 /* VmaFlag: registered with a userfaultfd of the program's own. */
 #define VMA_UFFD_ANY \

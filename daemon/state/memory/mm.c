@@ -6,8 +6,9 @@
  * VmFlags are only in smaps, whose cost grows with the memory that is mapped (it walks the page tables); maps
  * does not.  So flags are read while the target runs, and a later look at maps takes them over for every VMA
  * that was there (or a part of it: only VMAs of equal flags merge); only if some VMA is new is smaps read
- * again.  A flag changed on a whole VMA by madvise(2) or mlock(2) between the last warm look and the freeze
- * is the one thing this can miss, so every warm look reads the flags anew.
+ * again.  A flag changed on a whole VMA by madvise(2) or mlock(2) between the last reading and the freeze is the
+ * one thing this can miss, so warm looks read the flags anew: not every one, since rounds get as long as that
+ * takes then, and the target cannot map or unmap anything meanwhile, but for a twentieth of the time.
  */
 #include "state/memory/memory.h"
 
@@ -422,17 +423,34 @@ static int build_mm(struct capture *c, struct process *p, const struct proc_maps
 	return 0;
 }
 
+#define FLAGS_SHARE 20 /* of the time may go to reading flags: one part in so many */
+
+static int read_flags(struct memory_process *mp, struct proc_maps *maps, struct error *e)
+{
+	uint64_t t0 = now_ns();
+	int r = proc_maps_read(mp->pid, true, maps, e);
+
+	mp->flags_at = now_ns();
+	mp->flags_ns = mp->flags_at - t0;
+	return r;
+}
+
+static bool flags_are_due(const struct memory_process *mp)
+{
+	return mp->want_flags && now_ns() - mp->flags_at >= FLAGS_SHARE * mp->flags_ns;
+}
+
 /* Read maps, with flags where the last look cannot tell them. */
-static int read_maps(const struct memory_process *mp, const struct mm_seen *old, bool fresh,
-		     struct proc_maps *maps, struct error *e)
+static int read_maps(struct memory_process *mp, const struct mm_seen *old, bool fresh, struct proc_maps *maps,
+		     struct error *e)
 {
 	pid_t pid = mp->pid;
-	int r = proc_maps_read(pid, fresh, maps, e);
+	int r = fresh ? read_flags(mp, maps, e) : proc_maps_read(pid, false, maps, e);
 
 	if (r >= 0 && !fresh && !inherit_flags(maps, old)) {
 		proc_maps_deinit(maps);
 		memset(maps, 0, sizeof(*maps));
-		r = proc_maps_read(pid, true, maps, e);
+		r = read_flags(mp, maps, e);
 	}
 	if (r >= 0 && maps->n == 0)
 		r = error_say(e, ESRCH, "pid %d has no memory any more", pid);
@@ -462,7 +480,7 @@ int memory_look(struct capture *c, struct process *p, bool *ret_exec, struct err
 	struct memory_process *mp = p->data;
 	struct mm_seen *old = mp->seen, *seen = NULL;
 	Ferry__Mm *mm = NULL;
-	bool fresh = !old || mp->want_flags || ((struct memory *)c->memory)->userfaults;
+	bool fresh = !old || flags_are_due(mp) || ((struct memory *)c->memory)->userfaults;
 	int r = -ENOENT;
 
 	*ret_exec = false;

@@ -175,7 +175,7 @@ void memory_detach(struct memory *m, struct process *p)
 	page_set_deinit(&mp->armed);
 	page_set_deinit(&mp->sent);
 	page_set_deinit(&mp->unread);
-	page_set_deinit(&mp->young);
+	young_free(mp);
 	page_set_deinit(&mp->unmapped);
 	page_use_deinit(&mp->use);
 	page_set_deinit(&mp->huge);
@@ -188,6 +188,7 @@ void memory_plan_clear(struct memory_process *mp)
 	for (size_t i = 0; i < mp->n_plan; i++) {
 		page_set_deinit(&mp->plan[i].written);
 		page_set_deinit(&mp->plan[i].unsure);
+		page_set_deinit(&mp->plan[i].present);
 		page_set_deinit(&mp->plan[i].absent);
 		page_set_deinit(&mp->plan[i].again);
 		page_set_deinit(&mp->plan[i].go);
@@ -220,18 +221,26 @@ static int find_populated(const struct memory_process *mp, const struct page_set
 
 static int resolve_vma(struct memory_process *mp, struct page_plan *plan, bool final, struct error *e)
 {
-	struct page_set populated = PAGE_SET_INIT, all = PAGE_SET_INIT, gone = PAGE_SET_INIT;
+	struct page_set populated = PAGE_SET_INIT, all = PAGE_SET_INIT, gone = PAGE_SET_INIT,
+			ask = PAGE_SET_INIT;
 	const struct page_set *w = &plan->written;
 	/* In private file mappings drops are not reported: at the end look at everything. */
 	bool whole = plan->private_file && final;
 	struct page_set *huge = plan->private_file ? NULL : &mp->huge;
 	int r = 0;
 
-	page_set_minus(w, &plan->absent, &all);
-	if (!whole)
-		r = find_populated(mp, &all, plan->private_file, &populated, huge);
-	else
+	if (whole) {
 		r = pagemap_populated(mp->pagemap_fd, plan->start, plan->end, 1, &populated);
+	} else {
+		/* A final answer says what is there. What is only looked at again was there, and a drop would
+		 * have counted as written. */
+		page_set_minus(w, &plan->absent, &all);
+		page_set_minus(&all, &plan->present, &ask);
+		page_set_remove(&ask, &plan->again);
+		r = find_populated(mp, &ask, plan->private_file, &populated, huge);
+		page_set_merge(&populated, &plan->present);
+		page_set_merge(&populated, &plan->again);
+	}
 	if (r >= 0) {
 		page_set_and(w, &populated, &plan->go);
 		page_set_clear(&all);
@@ -247,6 +256,7 @@ static int resolve_vma(struct memory_process *mp, struct page_plan *plan, bool f
 	page_set_deinit(&populated);
 	page_set_deinit(&all);
 	page_set_deinit(&gone);
+	page_set_deinit(&ask);
 	return r;
 }
 

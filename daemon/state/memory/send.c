@@ -117,7 +117,7 @@ static int put_buffer(struct sender *s, uint64_t addr, size_t n, struct error *e
 		run = v;
 	}
 	if (s->young)
-		page_set_add(&s->mp->young, addr, addr + n);
+		young_add(s->mp, addr, addr + n);
 	else if (!s->compare && s->mp->hashes)
 		page_hashes_forget(s->mp->hashes, addr, addr + n);
 	return r < 0 ? r : put_run(s, addr + begin, n - begin, b + begin, run, e);
@@ -130,7 +130,7 @@ static int send_range(struct sender *s, uint64_t start, uint64_t end, struct err
 			return job_check_abort(e);
 		size_t want = MIN(end - start, (uint64_t)STREAM_MAX_RUN);
 
-		s->young = s->ages && now_ns() - s->mp->collected < MEMORY_YOUNG_NS;
+		s->young = s->ages && young_is(s->mp);
 		ssize_t n = pread(s->mp->mem_fd, s->m->buffer, want, start);
 
 		if (n < (ssize_t)s->unit) {
@@ -229,7 +229,7 @@ static int send_plan(struct sender *s, const struct page_plan *plan, struct erro
 static void forget(struct memory_process *mp, const struct page_set *set)
 {
 	page_set_remove(&mp->sent, set);
-	page_set_remove(&mp->young, set);
+	young_forget(mp, set);
 	for (size_t i = 0; mp->hashes && i < set->n; i++)
 		page_hashes_forget(mp->hashes, set->r[i].start, set->r[i].end);
 }
