@@ -80,12 +80,12 @@ struct memory_process {
 	bool want_flags;    /* the next look reads VmFlags anew (smaps), if it is time for that */
 	uint64_t flags_at;  /* when they were last read (ns, now_ns), and how long that took */
 	uint64_t flags_ns;
-	void *region;       /* of the engine: the parasite while state is captured (struct region) */
-	void *seen;         /* of mm.c: maps as last read */
-	struct page_set armed;      /* ranges that the backend tracks */
-	struct page_set sent;       /* pages whose last known content the other side has */
-	struct page_set unread;     /* collected as written, but reading failed (racing with munmap) */
-	struct young_pages *young;  /* of young.c */
+	void *region;              /* of the engine: the parasite while state is captured (struct region) */
+	void *seen;                /* of mm.c: maps as last read */
+	struct page_set armed;     /* ranges that the backend tracks */
+	struct page_set sent;      /* pages whose last known content the other side has */
+	struct page_set unread;    /* collected as written, but reading failed (racing with munmap) */
+	struct young_pages *young; /* of young.c */
 	size_t n_young;
 	uint64_t collected;         /* ns: when pages were protected last */
 	struct page_set huge;       /* transparent huge pages, also those that tracking has split */
@@ -99,8 +99,8 @@ struct memory_process {
 /* How long a call of another process may hold a page that it is about to write. */
 #define MEMORY_YOUNG_NS 20000000ull
 
-/* Young pages (young.c): is what is read now young; note it; move to *@ret (initialised) what is to be looked at
- * again in [start, end): what is no longer young, or all; forget what the other side no longer has. */
+/* Young pages (young.c): is what is read now young; note it; move to *@ret (initialised) what is to be looked
+ * at again in [start, end): what is no longer young, or all; forget what the other side no longer has. */
 bool young_is(const struct memory_process *mp);
 void young_add(struct memory_process *mp, uint64_t start, uint64_t end);
 void young_take(struct memory_process *mp, uint64_t start, uint64_t end, bool all, struct page_set *ret);

@@ -6,9 +6,9 @@
  * VmFlags are only in smaps, whose cost grows with the memory that is mapped (it walks the page tables); maps
  * does not.  So flags are read while the target runs, and a later look at maps takes them over for every VMA
  * that was there (or a part of it: only VMAs of equal flags merge); only if some VMA is new is smaps read
- * again.  A flag changed on a whole VMA by madvise(2) or mlock(2) between the last reading and the freeze is the
- * one thing this can miss, so warm looks read the flags anew: not every one, since rounds get as long as that
- * takes then, and the target cannot map or unmap anything meanwhile, but for a twentieth of the time.
+ * again.  A flag changed on a whole VMA by madvise(2) or mlock(2) between the last reading and the freeze is
+ * the one thing this can miss, so warm looks read the flags anew: not every one, since rounds get as long as
+ * that takes then, and the target cannot map or unmap anything meanwhile, but for a twentieth of the time.
  */
 #include "state/memory/memory.h"
 

@@ -2,10 +2,10 @@
 /*
  * Young pages: read soon after they were protected.
  *
- * A call of another process (process_vm_writev(2), ptrace(2), a write to /proc/PID/mem) looks its page up first and
- * writes later; if the page is protected and read in between, that write is seen by nobody.  So what is read within
- * MEMORY_YOUNG_NS of its protection is looked at once more after that time, or when the target is frozen.  Rounds can
- * be much shorter: pages are kept by the round they were protected in.
+ * A call of another process (process_vm_writev(2), ptrace(2), a write to /proc/PID/mem) looks its page up
+ * first and writes later; if the page is protected and read in between, that write is seen by nobody.  So
+ * what is read within MEMORY_YOUNG_NS of its protection is looked at once more after that time, or when the
+ * target is frozen.  Rounds can be much shorter: pages are kept by the round they were protected in.
  */
 #include <string.h>
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One scan by several threads.  The walk takes the memory's lock for reading only, so they do not wait for each
- * other; what each finds is told afterwards, in order.  Worth it while the target stands: its end is what is
- * waited for, and the processors it used are free.
+ * One scan by several threads.  The walk takes the memory's lock for reading only, so they do not wait for
+ * each other; what each finds is told afterwards, in order.  Worth it while the target stands: its end is
+ * what is waited for, and the processors it used are free.
  */
 #include <errno.h>
 #include <pthread.h>

@@ -148,8 +148,9 @@ int pages_populated(struct populated *p, uint64_t start, uint64_t end)
 		.anyof = CAT_POPULATED,
 		.ret = CAT_POPULATED | CAT_FILE | (p->dirty ? p->dirty_category : 0),
 	};
-	int r = p->by_words ? -ENOTTY
-			    : pages_scan_split(p->pagemap, &s, pages_scan_parts(end - start), populated_each, p);
+	int r = p->by_words
+			? -ENOTTY
+			: pages_scan_split(p->pagemap, &s, pages_scan_parts(end - start), populated_each, p);
 
 	if (r == -ENOTTY) { /* a kernel without PAGEMAP_SCAN */
 		p->by_words = true;
