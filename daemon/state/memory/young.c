@@ -31,7 +31,7 @@ static void drop_empty(struct memory_process *mp)
 
 bool young_is(const struct memory_process *mp)
 {
-	return now_ns() - mp->collected < MEMORY_YOUNG_NS;
+	return now_ns() < mp->collected + MEMORY_YOUNG_NS;
 }
 
 void young_add(struct memory_process *mp, uint64_t start, uint64_t end)
@@ -57,7 +57,7 @@ void young_take(struct memory_process *mp, uint64_t start, uint64_t end, bool al
 		struct young_pages *y = &mp->young[i];
 		struct page_set ripe = PAGE_SET_INIT;
 
-		if ((!all && now - y->since < MEMORY_YOUNG_NS) || !page_set_overlaps(&y->set, start, end))
+		if ((!all && now < y->since + MEMORY_YOUNG_NS) || !page_set_overlaps(&y->set, start, end))
 			continue;
 		page_set_and(&y->set, &range, &ripe);
 		page_set_merge(ret, &ripe);
