@@ -134,3 +134,40 @@ struct proc_timer {
 };
 int proc_timers_parse(const char *text, struct proc_timer **ret, size_t *ret_n, struct error *e);
 int proc_timers_read(pid_t pid, struct proc_timer **ret, size_t *ret_n, struct error *e);
+
+/* /proc/locks; and of fdinfo the locks that were taken with this descriptor: of its file description, and
+ * POSIX ones of the process the fdinfo was read of. */
+enum proc_lock_kind {
+	PROC_LOCK_POSIX,
+	PROC_LOCK_OFD,
+	PROC_LOCK_FLOCK,
+	PROC_LOCK_LEASE,
+	PROC_LOCK_OTHER, /* delegations and layouts of a file server */
+};
+#define PROC_LOCK_EOF UINT64_MAX
+struct proc_lock {
+	enum proc_lock_kind kind;
+	bool write, waiting;
+	bool breaking; /* a lease that another open(2) waits for */
+	pid_t pid;     /* who took it; -1: not told (OFD locks); 0: not in our pid namespace */
+	uint32_t major, minor;
+	uint64_t ino;
+	uint64_t start, end; /* the last byte; PROC_LOCK_EOF: no end */
+};
+/* @fdinfo: only lines that begin with "lock:". */
+int proc_locks_parse(const char *text, bool fdinfo, struct proc_lock **ret, size_t *ret_n, struct error *e);
+int proc_locks_read(struct proc_lock **ret, size_t *ret_n, struct error *e);
+
+/* /proc/self/mountinfo */
+struct proc_mount {
+	int id;
+	uint32_t major, minor;
+	char *root, *point; /* unescaped */
+};
+struct proc_mounts {
+	struct proc_mount *v;
+	size_t n;
+};
+int proc_mounts_parse(const char *text, struct proc_mounts *ret, struct error *e);
+int proc_mounts_read(struct proc_mounts *ret, struct error *e);
+void proc_mounts_deinit(struct proc_mounts *m);
