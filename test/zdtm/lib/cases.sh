@@ -34,7 +34,7 @@ start() {
 	local name=$1
 	shift
 	test=$dir/test.$name
-	mkdir -m 777 "$test" && chmod 755 "$dir"
+	mkdir -p -m 777 "$test" && chmod 777 "$test" && chmod 755 "$dir"
 	note "start $name"
 	host_run A "$@" "$programs/$name" --dir "$test" </dev/null >"$dir/start.out" 2>&1 || fail "$name did not start"
 	within 20 test -e "$test/ready" || fail "$name was never ready: $(cat "$test/result" 2>/dev/null)"
