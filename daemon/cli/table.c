@@ -82,7 +82,7 @@ static const struct opt rows[] = {
 	{"ext-unix-sk", 'x', OPT_FLAG, ANY, VERB_CAPTURES | VERB_RESTORE, AT(ext_unix_sk), NULL, NULL, 0, 0,
 	 NULL, "allow unix sockets connected to processes outside of the tree"},
 	{"file-locks", 'l', OPT_FLAG, ANY, VERB_CAPTURES | VERB_RESTORE, AT(file_locks), NULL, NULL, 0, 0,
-	 NULL, "allow file locks"},
+	 NULL, "accepted; file locks are always kept"},
 	{"link-remap", 0, OPT_FLAG, ANY, VERB_CAPTURES | VERB_RESTORE, AT(link_remap), NULL, NULL, 0, 0, NULL,
 	 "allow to link deleted files back for the time of the image"},
 	{"ghost-limit", 0, OPT_SIZE, ANY, VERB_CAPTURES, AT(ghost_limit), "SIZE", "1M", 0, 0, "bytes",

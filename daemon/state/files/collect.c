@@ -18,6 +18,7 @@
 #include "base/util.h"
 #include "procfs/procfs.h"
 #include "state/files/files.h"
+#include "state/files/inode_path.h"
 
 struct files_capture *files_capture_of(struct capture *c)
 {
@@ -51,6 +52,8 @@ void files_capture_reset(struct files_capture *f)
 	index_map_deinit(&f->by_content);
 	index_map_deinit(&f->by_ghost);
 	index_map_deinit(&f->by_pipe);
+	index_map_deinit(&f->locked);
+	f->locks_read = f->locks_everywhere = false;
 	free(f->pipes);
 	f->pipes = NULL;
 	f->n_pipes = f->cap_pipes = 0;
@@ -85,6 +88,7 @@ void files_capture_free(struct capture *c)
 		free(f->links[i].text);
 	free(f->links);
 	free(f->devs);
+	inode_paths_free(f->inode_paths);
 	index_map_deinit(&f->by_number);
 	index_map_deinit(&f->by_tid);
 	index_map_deinit(&f->by_dev);
@@ -262,7 +266,15 @@ static int read_link(struct files_capture *f, struct ofd *o, struct error *e)
 	return 0;
 }
 
-bool files_dev_is_pseudo(struct capture *c, dev_t dev, const char *path)
+static bool is_one_of(uint32_t type, const uint32_t *types, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (types[i] == type)
+			return true;
+	return false;
+}
+
+static const struct pseudo_dev *dev_of(struct capture *c, dev_t dev, const char *path)
 {
 	struct files_capture *f = files_capture_of(c);
 	uint32_t *slot = index_map_at(&f->by_dev, dev, 0);
@@ -273,17 +285,31 @@ bool files_dev_is_pseudo(struct capture *c, dev_t dev, const char *path)
 		static const uint32_t pseudo[] = {0x9fa0,     0x62656572, 0x27e0eb,   0x63677270, 0x64626720,
 						  0x74726163, 0x73636673, 0xcafe4a11, 0x1cd1,     0x19800202,
 						  0xf97cff8c, 0x6165676c, 0x62656570};
+		/* overlayfs, aufs, btrfs, bcachefs; those of servers: nfs, cifs, smb2, fuse, 9p, ceph */
+		static const uint32_t odd[] = {0x794c7630, 0x61756673, 0x9123683e, 0xca451a4e, 0x6969,
+					       0xff534d42, 0xfe534d42, 0x65735546, 0x01021997, 0x00c36400};
 		struct statfs fs;
-		bool is = false;
+		struct pseudo_dev d = {.odd = true};
 
-		if (statfs(path, &fs) == 0)
-			for (size_t i = 0; i < ARRAY_SIZE(pseudo); i++)
-				is = is || (uint32_t)fs.f_type == pseudo[i];
+		if (statfs(path, &fs) == 0) {
+			d.pseudo = is_one_of(fs.f_type, pseudo, ARRAY_SIZE(pseudo));
+			d.odd = is_one_of(fs.f_type, odd, ARRAY_SIZE(odd));
+		}
 		FILES_GROW(f->devs, f->n_devs, f->cap_devs);
-		f->devs[f->n_devs++].pseudo = is;
+		f->devs[f->n_devs++] = d;
 		*slot = f->n_devs;
 	}
-	return f->devs[*slot - 1].pseudo;
+	return &f->devs[*slot - 1];
+}
+
+bool files_dev_is_pseudo(struct capture *c, dev_t dev, const char *path)
+{
+	return dev_of(c, dev, path)->pseudo;
+}
+
+bool files_dev_is_odd(struct capture *c, dev_t dev, const char *path)
+{
+	return dev_of(c, dev, path)->odd;
 }
 
 /* --- scanning ------------------------------------------------------------------------------------------- */

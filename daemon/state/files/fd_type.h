@@ -66,6 +66,9 @@ struct fd_type {
 	 * (epoll). Called once for every process that has the description. May be NULL. */
 	int (*place)(struct rebuild *r, const FileDescription *m, struct process *p, int fd, struct batch *b,
 		     struct error *e);
+	/* Destination: host side, at the very end. All processes have their descriptors, and the host has
+	 * closed its own but those of types with this slot, of which @fd is one. May be NULL. */
+	int (*late)(struct rebuild *r, const FileDescription *m, int fd, struct error *e);
 };
 
 extern const struct fd_type

@@ -279,9 +279,7 @@ static int fdtable_finish(struct rebuild *r, struct process *p, struct thread *t
 	(void)p;
 	(void)t;
 	(void)m;
-	(void)e;
-	files_rebuild_close(r);
-	return 0;
+	return files_rebuild_finish(r, e);
 }
 
 const struct state_kind kind_fdtable = {

@@ -99,6 +99,20 @@ static int ask_socket(struct capture *c, const struct ofd *o, struct fd_facts *f
 	return 0;
 }
 
+static int check_extra(const struct ofd *o, const struct fd_facts *f, struct error *e)
+{
+	cleanup_free char *text = NULL;
+	char path[64];
+
+	if (!f->extra || f->link[0] != '/' || f->flags & O_PATH)
+		return 0;
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", o->extra);
+	ssize_t n = read_file(path, &text);
+
+	return n < 0 ? error_set(e, -n, "pid %d fd %d: reading %s", f->pid, f->fd, path)
+		     : locks_check_extra(f, text, e);
+}
+
 static int describe(struct capture *c, uint32_t index, FileDescription *m, struct error *e)
 {
 	struct files_capture *f = files_capture_of(c);
@@ -119,6 +133,8 @@ static int describe(struct capture *c, uint32_t index, FileDescription *m, struc
 				 .id = index + 1};
 	int r = ask_socket(c, o, &facts, e);
 
+	if (r >= 0)
+		r = check_extra(o, &facts, e);
 	if (r < 0) {
 		if (facts.copy >= 0)
 			close(facts.copy);
@@ -197,10 +213,14 @@ static int collect(struct capture *c, Ferry__Files **ret, struct error *e)
 		if (r < 0)
 			return r;
 	}
+	int r = c->tree->frozen ? inotify_check_queues(c, e) : 0;
+
+	if (r < 0)
+		return r;
 	Ferry__Files *all = xmalloc(sizeof(*all));
 
 	ferry__files__init(all);
-	int r = describe_all(c, all, e);
+	r = describe_all(c, all, e);
 
 	unix_capture_free(c);
 	files_drop_extra(c);

@@ -83,6 +83,7 @@ struct link_cache {
 
 struct pseudo_dev {
 	bool pseudo;
+	bool odd; /* stat(2) may show other numbers of device and inode than the kernel's own */
 };
 
 struct files_capture {
@@ -105,12 +106,16 @@ struct files_capture {
 	struct index_map by_pipe;  /* (dev, ino) -> pipes */
 	struct pipe_seen *pipes;
 	size_t n_pipes, cap_pipes;
+	bool locks_read;         /* those of /proc/locks are in `locked` */
+	bool locks_everywhere;   /* any file may have one that /proc/locks does not show */
+	struct index_map locked; /* (device, inode) -> 1 */
 	/* Outlive a scan. */
 	struct link_cache *links;
 	size_t n_links, cap_links;
 	struct index_map by_number; /* (pid, fd) -> links */
 	struct index_map by_tid;    /* (tid, 0): seen to share table and directory with its process */
 	struct index_map by_dev;    /* st_dev -> pseudo_devs */
+	struct inode_paths *inode_paths;
 	struct pseudo_dev *devs;
 	size_t n_devs, cap_devs;
 	Ferry__Files *warm; /* made by preflight, for the take_warm that follows */
@@ -131,6 +136,8 @@ int files_identify_copy(struct capture *c, int copy, uint32_t *ret, struct error
 void files_drop_extra(struct capture *c);
 /* Our own copy of the description; the caller closes it. */
 int files_copy_of(struct capture *c, const struct ofd *o, struct error *e);
+/* The kernel may know a file on this device by other numbers than stat(2) gives. */
+bool files_dev_is_odd(struct capture *c, dev_t dev, const char *path);
 /* Files on this device are made up by the kernel when read (proc, sysfs...): size and time say nothing. */
 bool files_dev_is_pseudo(struct capture *c, dev_t dev, const char *path);
 
@@ -148,6 +155,12 @@ struct files_rebuild {
 	struct pipe_object *pipes;
 	size_t n_pipes, cap_pipes;
 	struct index_map pipe_by_id;
+	struct dead_dir *dirs; /* dead_dir.c */
+	size_t n_dirs, cap_dirs;
+	struct dead_process *dead; /* pidfd.c */
+	size_t n_dead, cap_dead;
+	char **labels; /* of entries of batches, which do not own theirs */
+	size_t n_labels, cap_labels;
 	struct ghost_object *ghosts;
 	size_t n_ghosts, cap_ghosts;
 	struct index_map ghost_by_id;
@@ -158,6 +171,8 @@ struct files_rebuild {
 struct files_rebuild *files_rebuild_of(struct rebuild *r);
 int files_rebuild_begin(struct rebuild *r, const Ferry__Files *all, struct error *e);
 void files_rebuild_close(struct rebuild *r); /* the host's descriptors */
+/* The same at the end of a rebuild that went well: types may do what comes last. */
+int files_rebuild_finish(struct rebuild *r, struct error *e);
 const FileDescription *files_find(struct rebuild *r, uint64_t id);
 /* Move what is at @path out of the way until the tree runs (then it is removed), or is given up (then it
  * comes back). 0 too when nothing is there. */
@@ -177,6 +192,19 @@ char *files_temporary_name(struct rebuild *r, const char *path, unsigned attempt
 /* Flags to give open(2) for a description that had @flags. */
 int files_open_flags(int flags);
 
+/* Of the frozen target, before anything of it is opened: refuse events that wait to be read. */
+int inotify_check_queues(struct capture *c, struct error *e);
+/* Refuse a description that is only queued in a socket and holds a lock: nobody could take it again. */
+int locks_check_extra(const struct fd_facts *f, const char *fdinfo, struct error *e);
+/* Deleted directories, as working directory or open. */
+Ferry__DeadDir *dead_dir_describe(const struct stat *st);
+/* Make it again, once for all who are in it: its name until files_rebuild_close() removes it. */
+int dead_dir_make(struct rebuild *r, const char *path, const Ferry__DeadDir *d, const char **ret,
+		  struct error *e);
+void dead_dirs_free(struct files_rebuild *f);
+/* Keep @label until the rebuild is over; takes ownership, returns it. */
+const char *files_keep_label(struct rebuild *r, char *label);
+
 /* Append, growing. */
 #define FILES_GROW(array, n, cap)                                              \
 	do {                                                                   \
@@ -189,7 +217,8 @@ int files_open_flags(int flags);
 /* Of single types. */
 void pipes_free(struct files_rebuild *r);
 void ghosts_free(struct files_rebuild *r);
+void pidfds_free(struct files_rebuild *f);
 void unix_capture_free(struct capture *c);
 void unix_rebuild_free(struct rebuild *r);
 extern const struct fd_type fd_regular, fd_ghost, fd_pipe, fd_fifo, fd_eventfd, fd_epoll, fd_timerfd,
-	fd_signalfd, fd_memfd, fd_userfaultfd, fd_unix, fd_inet, fd_refused;
+	fd_signalfd, fd_memfd, fd_userfaultfd, fd_pidfd, fd_inotify, fd_unix, fd_inet, fd_refused;

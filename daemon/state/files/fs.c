@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* RECORD_FS: working directory, root directory, umask. */
+/* RECORD_FS: working directory, root directory, umask.  The working directory may have been deleted. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
@@ -9,8 +9,9 @@
 #include "base/util.h"
 #include "state/files/files.h"
 
-/* The directory behind /proc/PID/@name, if its path leads to it. */
-static int read_dir_link(pid_t pid, const char *name, const char *what, char **ret, struct error *e)
+/* The directory behind /proc/PID/@name, if its path leads to it. @ret_dead: it may be a deleted one. */
+static int read_dir_link(pid_t pid, const char *name, const char *what, char **ret, Ferry__DeadDir **ret_dead,
+			 struct error *e)
 {
 	char link[64];
 	cleanup_free char *path = NULL;
@@ -21,6 +22,11 @@ static int read_dir_link(pid_t pid, const char *name, const char *what, char **r
 
 	if (r < 0 || stat(link, &it) < 0)
 		return error_set(e, r < 0 ? -r : errno, "pid %d: reading its %s", pid, what);
+	if (ret_dead && path[0] == '/' && it.st_nlink == 0) {
+		*ret = files_strip_deleted(path);
+		*ret_dead = dead_dir_describe(&it);
+		return 0;
+	}
 	if (path[0] != '/' || stat(path, &there) < 0 || there.st_dev != it.st_dev ||
 	    there.st_ino != it.st_ino)
 		return error_say(e, ENOTSUP,
@@ -30,28 +36,32 @@ static int read_dir_link(pid_t pid, const char *name, const char *what, char **r
 	return 0;
 }
 
+static int read_fs(pid_t pid, Ferry__Fs *m, struct error *e)
+{
+	int r = read_dir_link(pid, "cwd", "working directory", &m->cwd, &m->dead_cwd, e);
+
+	return r < 0 ? r : read_dir_link(pid, "root", "root directory", &m->root, NULL, e);
+}
+
 static int put_fs(struct capture *c, struct process *p, uint32_t umask_value, struct error *e)
 {
-	cleanup_free char *cwd = NULL, *root = NULL;
-	int r = read_dir_link(p->pid, "cwd", "working directory", &cwd, e);
-
-	if (r >= 0)
-		r = read_dir_link(p->pid, "root", "root directory", &root, e);
-	if (r < 0)
-		return r;
 	Ferry__Fs *m = xmalloc(sizeof(*m));
 
 	ferry__fs__init(m);
-	m->cwd = TAKE_PTR(cwd);
-	m->root = TAKE_PTR(root);
 	m->umask = umask_value;
+	int r = read_fs(p->pid, m, e);
+
+	if (r < 0) {
+		ferry__fs__free_unpacked(m, NULL);
+		return r;
+	}
 	snapshot_put(c->snapshot, FERRY__RECORD_TYPE__RECORD_FS, p->pid, 0, &m->base);
 	return 0;
 }
 
 static int fs_preflight(struct capture *c, struct process *p, struct error *e)
 {
-	cleanup_free char *cwd = NULL, *root = NULL;
+	Ferry__Fs *m;
 
 	(void)c;
 	if (p->parent && p->parent->state != PROCESS_ZOMBIE &&
@@ -60,10 +70,11 @@ static int fs_preflight(struct capture *c, struct process *p, struct error *e)
 			e, ENOTSUP,
 			"pid %d shares its working directory with pid %d (CLONE_FS), which is not supported",
 			p->pid, p->parent->pid);
-	int r = read_dir_link(p->pid, "cwd", "working directory", &cwd, e);
+	m = xmalloc(sizeof(*m));
+	ferry__fs__init(m);
+	int r = read_fs(p->pid, m, e);
 
-	if (r >= 0)
-		r = read_dir_link(p->pid, "root", "root directory", &root, e);
+	ferry__fs__free_unpacked(m, NULL);
 	if (r < 0 && (e->code == ENOENT || e->code == ESRCH)) { /* gone meanwhile */
 		error_clear(e);
 		return 0;
@@ -116,10 +127,19 @@ static int fs_check(struct rebuild *r, int32_t pid, int32_t tid, const ProtobufC
 		    struct error *e)
 {
 	const Ferry__Fs *m = (const Ferry__Fs *)message;
-	int ret = check_dir(r, pid, m->cwd, "working directory", e);
+	int ret = m->dead_cwd ? 0 : check_dir(r, pid, m->cwd, "working directory", e);
 
 	(void)tid;
 	return ret < 0 ? ret : check_dir(r, pid, m->root, "root directory", e);
+}
+
+/* A deleted one is made here, before the first process goes in. */
+static int fs_prepare(struct rebuild *r, const ProtobufCMessage *message, struct error *e)
+{
+	const Ferry__Fs *m = (const Ferry__Fs *)message;
+	const char *name;
+
+	return m->dead_cwd ? dead_dir_make(r, m->cwd, m->dead_cwd, &name, e) : 0;
 }
 
 static int fs_build(struct rebuild *r, struct process *p, struct thread *t, const ProtobufCMessage *message,
@@ -127,10 +147,18 @@ static int fs_build(struct rebuild *r, struct process *p, struct thread *t, cons
 {
 	const Ferry__Fs *m = (const Ferry__Fs *)message;
 	cleanup_free char *cwd = files_host_path(r, m->cwd), *root = files_host_path(r, m->root);
+	const char *name;
 
 	(void)p;
 	(void)t;
-	(void)e;
+	if (m->dead_cwd) {
+		int ret = dead_dir_make(r, m->cwd, m->dead_cwd, &name, e);
+
+		if (ret < 0)
+			return ret;
+		free(cwd);
+		cwd = xstrdup(name);
+	}
 	/* Opened before the root changes: it may lie outside. */
 	unsigned fd = batch_call(b, "open the working directory", SYS_openat, ARG(AT_FDCWD), ARG_STR(b, cwd),
 				 ARG(O_PATH | O_DIRECTORY | O_CLOEXEC), ARG(0));
@@ -153,5 +181,6 @@ const struct state_kind kind_fs = {
 	.ask = fs_ask,
 	.take = fs_take,
 	.check = fs_check,
+	.prepare = fs_prepare,
 	.build = fs_build,
 };

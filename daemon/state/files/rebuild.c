@@ -90,7 +90,36 @@ void files_rebuild_close(struct rebuild *r)
 	index_map_deinit(&f->by_id);
 	pipes_free(f);
 	ghosts_free(f);
+	pidfds_free(f);
+	dead_dirs_free(f);
 	unix_rebuild_free(r);
+}
+
+int files_rebuild_finish(struct rebuild *r, struct error *e)
+{
+	struct files_rebuild *f = r->files;
+	int ret = 0;
+
+	for (size_t i = 0; f && i < f->n_fds; i++) {
+		const struct fd_type *type = fd_type_of_kind(f->message->files[i]->kind);
+
+		if (f->fds[i] < 0 || (type && type->late))
+			continue;
+		close(f->fds[i]);
+		f->fds[i] = -1;
+	}
+	if (f) { /* closing is seen, too */
+		pipes_free(f);
+		ghosts_free(f);
+		dead_dirs_free(f);
+		unix_rebuild_free(r);
+	}
+	for (size_t i = 0; f && i < f->n_fds && ret >= 0; i++)
+		if (f->fds[i] >= 0)
+			ret = fd_type_of_kind(f->message->files[i]->kind)
+				      ->late(r, f->message->files[i], f->fds[i], e);
+	files_rebuild_close(r);
+	return ret;
 }
 
 void files_rebuild_free(struct rebuild *r, bool started)
@@ -109,9 +138,21 @@ void files_rebuild_free(struct rebuild *r, bool started)
 		free(f->undo[i].backup);
 	}
 	free(f->undo);
+	for (size_t i = 0; i < f->n_labels; i++)
+		free(f->labels[i]);
+	free(f->labels);
 	free(f->fds);
 	free(f);
 	r->files = NULL;
+}
+
+const char *files_keep_label(struct rebuild *r, char *label)
+{
+	struct files_rebuild *f = files_rebuild_of(r);
+
+	FILES_GROW(f->labels, f->n_labels, f->cap_labels);
+	f->labels[f->n_labels++] = label;
+	return label;
 }
 
 int files_move_away(struct rebuild *r, const char *path, struct error *e)

@@ -42,8 +42,22 @@ static const char *noun(mode_t mode)
 	return S_ISDIR(mode) ? "directory" : S_ISCHR(mode) ? "device" : S_ISREG(mode) ? "file" : "path";
 }
 
+static bool is_dead_dir(const struct fd_facts *f)
+{
+	return S_ISDIR(f->st.st_mode) && f->st.st_nlink == 0 && f->link[0] == '/';
+}
+
 static int regular_capture(struct capture *c, struct fd_facts *f, FileDescription *m, struct error *e)
 {
+	if (is_dead_dir(f)) {
+		m->regular = xmalloc(sizeof(*m->regular));
+		ferry__regular_file__init(m->regular);
+		m->regular->path = files_strip_deleted(f->link);
+		m->regular->mode = f->st.st_mode;
+		m->regular->exists_only = true;
+		m->regular->dead = dead_dir_describe(&f->st);
+		return 0;
+	}
 	int r = files_need_name(f, noun(f->st.st_mode), e);
 
 	if (r < 0)
@@ -127,7 +141,7 @@ static int regular_check(struct rebuild *r, const FileDescription *m, struct err
 	int ret = need_part(m, e);
 
 	/* One whose content travels is checked as a memory object. */
-	if (ret < 0 || m->regular->object)
+	if (ret < 0 || m->regular->object || m->regular->dead)
 		return ret;
 	cleanup_free char *path = files_host_path(r, m->regular->path);
 	struct stat st;
@@ -158,7 +172,14 @@ static int regular_open(struct rebuild *r, const FileDescription *m, int *ret_fd
 	int object = m->regular->object && r->object_fd ? r->object_fd(r, m->regular->object) : -1;
 	cleanup_free char *path = NULL;
 
-	if (m->regular->object) /* under the name it has until all is there */
+	const char *dead;
+
+	if (m->regular->dead) {
+		ret = dead_dir_make(r, m->regular->path, m->regular->dead, &dead, e);
+		if (ret < 0)
+			return error_prefix(e, "pid %d fd %d", m->pid, m->fd);
+		path = xstrdup(dead);
+	} else if (m->regular->object) /* under the name it has until all is there */
 		ret = object_path(object, &path);
 	else
 		path = files_host_path(r, m->regular->path);
@@ -166,9 +187,14 @@ static int regular_open(struct rebuild *r, const FileDescription *m, int *ret_fd
 		return error_set(e, -ret, "pid %d fd %d: find the memory object of %s", m->pid, m->fd,
 				 m->regular->path);
 	int flags = files_open_flags(m->flags) | (S_ISLNK(m->regular->mode) ? O_NOFOLLOW : 0);
-	cleanup_close int fd = open(path, flags);
+	/* A lease that somebody has on the file must not hold us up. */
+	cleanup_close int fd =
+		open(path, flags | (S_ISREG(m->regular->mode) && !(flags & O_PATH) ? O_NONBLOCK : 0));
 	struct stat st;
 
+	if (fd < 0 && errno == EWOULDBLOCK)
+		return error_say(e, EWOULDBLOCK, "pid %d fd %d: somebody has a lease on %s here", m->pid,
+				 m->fd, path);
 	if (fd < 0)
 		return error_set(e, errno, "pid %d fd %d: opening %s", m->pid, m->fd, path);
 	if (fstat(fd, &st) < 0)

@@ -127,11 +127,17 @@ static void test_fs(void **state)
 	assert_int_equal(status, 0);
 	rmdir(dir);
 	/* deleted under it */
-	assert_true(kind_fs.preflight(&x.c, &x.procs[0], &x.e) < 0);
-	assert_non_null(strstr(x.e.text, "working directory"));
-	error_clear(&x.e);
 	assert_true(kind_fs.check(&x.r, x.procs[0].pid, 0, m, &x.e) < 0);
 	assert_non_null(strstr(x.e.text, "missing here"));
+	error_clear(&x.e);
+	assert_int_equal(kind_fs.preflight(&x.c, &x.procs[0], &x.e), 0);
+	ask_and_take(&x, &kind_fs);
+	m = snapshot_find(&x.snapshot, FERRY__RECORD_TYPE__RECORD_FS, x.procs[0].pid, 0);
+	fs = (const Ferry__Fs *)m;
+	assert_string_equal(fs->cwd, dir);
+	assert_non_null(fs->dead_cwd);
+	assert_int_equal(fs->dead_cwd->mode, 0700);
+	assert_int_equal(kind_fs.check(&x.r, x.procs[0].pid, 0, m, &x.e), 0);
 	batch_deinit(&b);
 	stop(&x);
 	finish(&x);

@@ -2,7 +2,7 @@
 /* Round trips of descriptors: regular and deleted files, devices, tables, owners; and what is refused. */
 #include "fixture.h"
 
-#include <sys/inotify.h>
+#include <sys/fanotify.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -158,10 +158,10 @@ static void lost_name_setup(int k)
 	MUST(unlink(in_dir("second")) == 0);
 }
 
-static void inotify_setup(int k)
+static void fanotify_setup(int k)
 {
 	(void)k;
-	MUST(inotify_init() == 0);
+	MUST(fanotify_init(FAN_CLASS_NOTIF, O_RDONLY) == 0);
 }
 
 static void terminal_setup(int k)
@@ -179,14 +179,14 @@ static void netlink_setup(int k)
 static void pidfd_setup(int k)
 {
 	(void)k;
-	MUST(sys_pidfd_open(getpid(), 0) == 0);
+	MUST(sys_pidfd_open(getppid(), 0) == 0);
 }
 
 static void test_refused(void **state)
 {
 	(void)state;
 	refused(&(struct scenario){lost_name_setup, NULL, 1, {0}}, 0, "has lost this name");
-	refused(&(struct scenario){inotify_setup, NULL, 1, {0}}, 0, "inotify");
+	refused(&(struct scenario){fanotify_setup, NULL, 1, {0}}, 0, "fanotify");
 	refused(&(struct scenario){terminal_setup, NULL, 1, {0}}, 0, "terminal");
 	refused(&(struct scenario){netlink_setup, NULL, 1, {0}}, 0, "netlink socket");
 	refused(&(struct scenario){pidfd_setup, NULL, 1, {0}}, 0, "pidfd");
