@@ -21,19 +21,19 @@ void session_full_speed(struct session *s)
 		throttle_lift(s->throttle);
 }
 
-/* The size of the directory is their number. */
-static unsigned count_fds(const struct tree *tree)
+void session_count(struct session *s)
 {
-	unsigned n = 0;
+	struct converge_costs *c = &s->costs;
 
-	for (size_t i = 0; i < tree->n; i++) {
-		cleanup_free char *path = xasprintf("/proc/%d/fd", tree->procs[i]->pid);
+	c->tasks = c->fds = 0;
+	for (size_t i = 0; i < s->tree->n; i++) {
+		cleanup_free char *path = xasprintf("/proc/%d/fd", s->tree->procs[i]->pid);
 		struct stat st;
 
+		c->tasks += (unsigned)s->tree->procs[i]->n_threads;
 		if (stat(path, &st) == 0)
-			n += (unsigned)st.st_size;
+			c->fds += (unsigned)st.st_size; /* their number is the size of the directory */
 	}
-	return n;
 }
 
 static int one_round(struct session *s, struct stream_out *out, bool layout,
@@ -105,7 +105,7 @@ int session_rounds(struct session *s, struct stream_out *out, bool layout,
 	enum converge_step step = STEP_ROUND;
 
 	s->n_rounds = 0;
-	s->costs.fds = count_fds(s->tree);
+	session_count(s);
 	/* Without tracking a round is worth nothing; a migration still sends one with the layout, so that
 	 * skeletons are there. */
 	while (step == STEP_ROUND) {

@@ -15,12 +15,11 @@
 #include "base/util.h"
 #include "engine/source.h"
 
-#define SHORT_PART  10      /* of an interval */
-#define TRACE       64      /* samples that a prediction may look back on */
-#define FIXED_NS    5000000 /* a freeze without any page; as for session_rounds */
-#define PATIENCE_MS 200     /* between two looks at whether we are to stop */
-#define GONE        1       /* the target has come to its end */
-#define STOPPED     2       /* we are told to end */
+#define SHORT_PART  10  /* of an interval */
+#define TRACE       64  /* samples that a prediction may look back on */
+#define PATIENCE_MS 200 /* between two looks at whether we are to stop */
+#define GONE        1   /* the target has come to its end */
+#define STOPPED     2   /* we are told to end */
 
 struct observer {
 	struct session *s;
@@ -94,7 +93,7 @@ static void emit(struct observer *ob, const struct track_sample *t)
 {
 	struct converge_limits limits = {.max_rounds = MIN(ob->s->opt.max_rounds, SESSION_MAX_ROUNDS - 1),
 					 .downtime_ns = ob->s->opt.downtime_ms * 1000000ull,
-					 .fixed_ns = FIXED_NS};
+					 .fixed_ns = converge_fixed_ns(&ob->s->costs)};
 	struct converge_prediction p;
 
 	converge_predict(ob->trace, ob->n_trace, ob->bandwidth, &limits, &p);
@@ -158,6 +157,7 @@ static int interval(struct observer *ob, struct error *e)
 	t.working_set = ob->use.ever;
 	t.memory = ob->use.memory;
 	t.untracked = ob->use.untracked;
+	session_count(ob->s);
 	keep(ob, &t);
 	emit(ob, &t);
 	return 0;

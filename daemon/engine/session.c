@@ -339,7 +339,6 @@ int session_open(struct session **ret, const struct session_options *o, const st
 		return r;
 	}
 	s->tree_changed = true;
-	s->costs.tasks = (unsigned)count_threads(s);
 	events_emit(ev, json_pack("{s:s,s:i,s:i,s:i,s:I,s:s}", "event", "start", "pid", s->root, "processes",
 				  (int)s->tree->n, "threads", (int)count_threads(s), "bytes",
 				  (json_int_t)estimate_bytes(s), "backend", s->backend_name));

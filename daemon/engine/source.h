@@ -60,7 +60,9 @@ int session_final(struct session *s, struct stream_out *out, bool layout, struct
  * SESSION_RUN tracking goes on only if false. Errors of undoing are collected, everything is tried. */
 int session_end(struct session *s, enum session_end end, struct error *e);
 /* --- between the files of the pipeline ------------------------------------------------------------- */
-/* loop.c: one more measured stop. At the freeze: the target gets its speed back. */
+/* loop.c: tasks and descriptors of the tree, into the costs. One more measured stop. At the freeze: the
+ * target gets its speed back. */
+void session_count(struct session *s);
 void session_note_stop(struct session *s, uint64_t ns);
 void session_full_speed(struct session *s);
 /* session.c: a process that ended while we looked at it is no failure, unless it is the root. */
