@@ -2,7 +2,8 @@
 /*
  * A plugin is code of others: everything about it is checked before it is used, and each defect is told with
  * the file's name.  The ELF headers are looked at first, because the dynamic linker maps a file that was cut
- * short as if it were whole, and the first access behind its end would kill this program.
+ * short as if it were whole, and the first access behind its end would kill this program.  What else its code
+ * may do when it is loaded and probed, it does in a child first.
  */
 #include "track/backend.h"
 
@@ -15,6 +16,7 @@
 #include <sys/stat.h>
 
 #include "base/util.h"
+#include "track/trial.h"
 
 #define SUFFIX ".so"
 
@@ -180,12 +182,19 @@ static int names(const char *dir, struct backend_info **ret, size_t *ret_n, stru
 	return 0;
 }
 
-static void examine(const char *dir, struct backend_info *info)
+struct candidate {
+	const char *dir;
+	struct backend_info info;
+};
+
+static void examine_here(void *object)
 {
+	struct candidate *c = object;
+	struct backend_info *info = &c->info;
 	struct backend b = {0};
 	struct error e = ERROR_INIT;
 
-	info->usable = load(dir, info->name, &b, &e);
+	info->usable = load(c->dir, info->name, &b, &e);
 	if (info->usable < 0) {
 		snprintf(info->why, sizeof(info->why), "%.255s", e.text);
 		return;
@@ -196,6 +205,22 @@ static void examine(const char *dir, struct backend_info *info)
 	snprintf(info->summary, sizeof(info->summary), "%s", b.ops->summary);
 	info->usable = probe(&b, info->why, sizeof(info->why));
 	backend_close(&b);
+}
+
+/* Fills in all but the name and path. 0, or -ENOEXEC when it does not even let itself be examined. */
+static int examine(const char *dir, struct backend_info *info)
+{
+	struct candidate c = {dir, *info};
+	char how[128];
+	int r = trial_run(examine_here, &c, sizeof(c), how, sizeof(how));
+
+	if (r == 0)
+		*info = c.info;
+	else
+		snprintf(info->why, sizeof(info->why), "backend %.120s %.100s", info->path, how);
+	if (r < 0)
+		info->usable = r;
+	return r;
 }
 
 int backend_list(const char *dir, struct backend_info **ret, size_t *ret_n, struct error *e)
@@ -218,67 +243,12 @@ static void add_why(char **all, const char *name, const char *why)
 	free(old);
 }
 
-/* The best one that works, or 1. */
-static int choose(const char *dir, struct backend *ret, char **ret_why, struct error *e)
+static int open_here(const char *dir, const char *name, struct backend *ret, struct error *e)
 {
-	cleanup_free struct backend_info *v = NULL;
-	cleanup_free char *all = NULL;
-	struct backend best = {0};
-	size_t n = 0;
-	int r = names(dir, &v, &n, e);
-
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < n; i++) {
-		struct backend b = {0};
-		struct error bad = ERROR_INIT;
-		char why[256];
-
-		if (load(dir, v[i].name, &b, &bad) < 0) {
-			add_why(&all, v[i].name, bad.text);
-			continue;
-		}
-		if (probe(&b, why, sizeof(why)) < 0) {
-			add_why(&all, v[i].name, why);
-		} else if (!best.ops || b.ops->priority > best.ops->priority) {
-			backend_close(&best);
-			best = b;
-			continue;
-		}
-		backend_close(&b);
-	}
-	if (best.ops) {
-		*ret = best;
-		return 0;
-	}
-	if (ret_why)
-		*ret_why = all ? TAKE_PTR(all) : xasprintf("there is no backend in %s", dir);
-	return 1;
-}
-
-int backend_open(const char *name, const char *dir, struct backend *ret, char **ret_why, struct error *e)
-{
-	cleanup_free char *path = NULL;
-	char why[256];
-
-	if (ret_why)
-		*ret_why = NULL;
-	if (strcmp(name, "none") == 0) {
-		if (ret_why)
-			*ret_why = xstrdup("dirty tracking is switched off");
-		return 1;
-	}
-	if (!*name || *name == '.' || strchr(name, '/'))
-		return error_say(e, EINVAL, "\"%s\" is not the name of a backend", name);
-	int r = directory(dir, &path, e);
-
-	if (r < 0)
-		return r;
-	if (strcmp(name, "auto") == 0)
-		return choose(path, ret, ret_why, e);
 	struct backend b = {0};
+	char why[256];
+	int r = load(dir, name, &b, e);
 
-	r = load(path, name, &b, e);
 	if (r < 0)
 		return r;
 	r = probe(&b, why, sizeof(why));
@@ -289,4 +259,55 @@ int backend_open(const char *name, const char *dir, struct backend *ret, char **
 	}
 	*ret = b;
 	return 0;
+}
+
+/* The best one that works, or 1. */
+static int choose(const char *dir, struct backend *ret, char **ret_why, struct error *e)
+{
+	cleanup_free struct backend_info *v = NULL;
+	cleanup_free char *all = NULL;
+	const struct backend_info *best = NULL;
+	size_t n = 0;
+	int r = names(dir, &v, &n, e);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < n; i++) {
+		examine(dir, &v[i]);
+		if (v[i].usable < 0)
+			add_why(&all, v[i].name, v[i].why);
+		else if (!best || v[i].priority > best->priority)
+			best = &v[i];
+	}
+	if (best)
+		return open_here(dir, best->name, ret, e);
+	if (ret_why)
+		*ret_why = all ? TAKE_PTR(all) : xasprintf("there is no backend in %s", dir);
+	return 1;
+}
+
+int backend_open(const char *name, const char *dir, struct backend *ret, char **ret_why, struct error *e)
+{
+	cleanup_free char *path = NULL;
+	struct backend_info info = {0};
+
+	if (ret_why)
+		*ret_why = NULL;
+	if (strcmp(name, "none") == 0) {
+		if (ret_why)
+			*ret_why = xstrdup("dirty tracking is switched off");
+		return 1;
+	}
+	if (!*name || *name == '.' || strchr(name, '/') || strlen(name) >= sizeof(info.name))
+		return error_say(e, EINVAL, "\"%s\" is not the name of a backend", name);
+	int r = directory(dir, &path, e);
+
+	if (r < 0)
+		return r;
+	if (strcmp(name, "auto") == 0)
+		return choose(path, ret, ret_why, e);
+	snprintf(info.name, sizeof(info.name), "%s", name);
+	snprintf(info.path, sizeof(info.path), "%s/%s" SUFFIX, path, name);
+	r = examine(path, &info);
+	return r < 0 ? error_say(e, -r, "%s", info.why) : open_here(path, name, ret, e);
 }

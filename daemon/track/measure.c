@@ -279,16 +279,35 @@ static int measure(struct lab *l, struct backend_cost *ret, struct error *e)
 	return r < 0 ? r : 0;
 }
 
+struct trial {
+	const struct backend *backend;
+	struct backend_cost cost;
+	struct error e;
+	int result;
+};
+
+static void measure_here(void *object)
+{
+	struct trial *t = object;
+	struct lab l = {.ops = t->backend->ops, .pidfd = -1, .mem_fd = -1, .go = -1, .done = -1};
+
+	t->result = lab_open(&l, &t->e);
+	if (t->result >= 0)
+		t->result = measure(&l, &t->cost, &t->e);
+	lab_close(&l);
+}
+
 int backend_measure(const struct backend *b, struct backend_cost *ret, struct error *e)
 {
-	struct lab l = {.ops = b->ops, .pidfd = -1, .mem_fd = -1, .go = -1, .done = -1};
-	struct backend_cost cost;
-	int r = lab_open(&l, e);
+	struct trial t = {.backend = b, .e = *e};
+	char how[128];
+	int r = trial_run(measure_here, &t, sizeof(t), how, sizeof(how));
 
-	if (r >= 0)
-		r = measure(&l, &cost, e);
-	lab_close(&l);
-	if (r >= 0)
-		*ret = cost;
-	return r < 0 ? r : 0;
+	if (r < 0)
+		return error_say(e, -r, "backend %s %s", b->path, how);
+	*e = t.e;
+	if (t.result < 0)
+		return t.result;
+	*ret = t.cost;
+	return 0;
 }

@@ -2,8 +2,17 @@
 /* A backend that does nothing, with the defect PLUGIN_... asks for. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 #include "ferry/dirty_backend.h"
+
+#ifdef PLUGIN_crash_load
+__attribute__((constructor)) static void crash(void)
+{
+	abort();
+}
+#endif
 
 static int probe(char *why, size_t why_size)
 {
@@ -14,6 +23,13 @@ static int probe(char *why, size_t why_size)
 	(void)why;
 	(void)why_size;
 	return 7;
+#elif defined(PLUGIN_crash_probe)
+	*(volatile char *)why_size = why[0]; /* the arguments mixed up */
+	return 0;
+#elif defined(PLUGIN_exit_probe)
+	(void)why;
+	(void)why_size;
+	_exit(3);
 #else
 	(void)why;
 	(void)why_size;
@@ -23,10 +39,24 @@ static int probe(char *why, size_t why_size)
 
 static int attach(const struct dirty_target *t, struct dirty_session **ret, char *why, size_t why_size)
 {
+#if defined(PLUGIN_crash_attach)
+	(void)t;
+	(void)ret;
+	(void)why;
+	(void)why_size;
+	abort();
+#elif defined(PLUGIN_crash_collect)
+	(void)t;
+	(void)why;
+	(void)why_size;
+	*ret = malloc(1);
+	return 0;
+#else
 	(void)t;
 	(void)ret;
 	snprintf(why, why_size, "for tests only");
 	return -EOPNOTSUPP;
+#endif
 }
 
 static int pass(struct dirty_session *s, enum dirty_collect_mode mode, char *why, size_t why_size)
@@ -44,7 +74,11 @@ static int arm(struct dirty_session *s, const struct dirty_vma *v, char *why, si
 	(void)v;
 	(void)why;
 	(void)why_size;
+#ifdef PLUGIN_crash_collect
+	return 0;
+#else
 	return 1;
+#endif
 }
 
 static ssize_t collect(struct dirty_session *s, const struct dirty_vma *v, enum dirty_collect_mode mode,
@@ -56,12 +90,16 @@ static ssize_t collect(struct dirty_session *s, const struct dirty_vma *v, enum 
 	(void)ret_ranges;
 	(void)why;
 	(void)why_size;
+#ifdef PLUGIN_crash_collect
+	abort();
+#else
 	return -EPERM;
+#endif
 }
 
 static void detach(struct dirty_session *s)
 {
-	(void)s;
+	free(s);
 }
 
 static const struct dirty_backend_ops ops = {

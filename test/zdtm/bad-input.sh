@@ -225,6 +225,72 @@ case_mapped_file_changed() {
 	restore_fails 'file.*(chang|differ|modif)'
 }
 
+# refuses_backend REGEX NAME DIR: whatever would track with it says so, and nothing has happened
+refuses_backend() {
+	local with="--backend $2 --backend-dir $3"
+	must_fail "$1" "$ferry" dump -t "$pid" -D "$dir/images" $with
+	must_fail "$1" "$ferry" pre-dump -t "$pid" -D "$dir/images" $with
+	must_fail "$1" "$ferry" track "$pid" --count 1 --interval 100ms $with
+	must_fail "$1" "$ferry" migrate "$pid" --to 192.0.2.2 --insecure $with
+}
+
+# Plugins with one defect each (test/plugins), and files that are none.
+case_bad_backend() {
+	local plugins=$bin/../test-backends broken=$dir/broken name with
+	[ -e "$plugins/good.so" ] || skip "no $plugins: not built"
+	host_up B 20000 && host_link A B || fail "no second host"
+	start_ferryd
+	start mixture
+	take_snapshot proc.before
+	mkdir "$dir/images" "$broken"
+	: >"$broken/empty.so"
+	seq 100 >"$broken/text.so"
+	head -c 4200 "$plugins/good.so" >"$broken/cut.so"
+	mkfifo "$broken/fifo.so"
+	cp "$plugins/abi.so" "$plugins/crash-probe.so" "$broken"
+	refuses_backend 'missing.so.*no such file' missing "$plugins"
+	refuses_backend 'nonexistent.*no such file' good "$dir/nonexistent"
+	refuses_backend 'not the name' ../good "$plugins"
+	refuses_backend 'abi.so.*another version.*4711' abi "$plugins"
+	refuses_backend 'old-abi.so.*another version' old-abi "$plugins"
+	refuses_backend 'null.so.*returned NULL' null "$plugins"
+	refuses_backend 'no-export.so.*does not export' no-export "$plugins"
+	refuses_backend 'unresolved.so.*ferry_no_such_function' unresolved "$plugins"
+	refuses_backend 'no-collect.so.*no collect' no-collect "$plugins"
+	refuses_backend 'refuses.so.*never works' refuses "$plugins"
+	refuses_backend 'good.*for tests only|for tests only' good "$plugins"
+	refuses_backend 'empty.so.*not a shared object' empty "$broken"
+	refuses_backend 'text.so.*not a shared object' text "$broken"
+	refuses_backend 'cut.so.*cut short' cut "$broken"
+	refuses_backend 'fifo.so.*not a regular file' fifo "$broken"
+	refuses_backend 'crash-load.so crashed .signal 6' crash-load "$plugins"
+	refuses_backend 'crash-probe.so crashed' crash-probe "$plugins"
+	refuses_backend 'exit-probe.so ended' exit-probe "$plugins"
+	untouched
+	# What crashes with the target in its hands
+	refuses_backend 'killed by signal 6' crash-attach "$plugins"
+	untouched
+	with="--backend crash-collect --backend-dir $plugins"
+	must_fail 'killed by signal 6' "$ferry" dump -t "$pid" -D "$dir/images" $with
+	must_fail 'killed by signal 6' "$ferry" track "$pid" --count 1 --interval 100ms $with
+	must_fail 'killed by signal 6' "$ferry" migrate "$pid" --to 192.0.2.2 --insecure $with
+	mkdir "$dir/second"
+	must_work "$ferry" pre-dump -t "$pid" -D "$dir/second" $with
+	must_fail 'killed by signal 6' "$ferry" pre-dump -t "$pid" -D "$dir/images" --prev-images-dir ../second $with
+	untouched
+	# All that auto finds is broken: it says why, each.
+	must_fail 'empty.so.*not a shared object' "$ferry" track "$pid" --count 1 --interval 100ms --backend-dir "$broken"
+	must_fail 'crash-probe.so crashed' "$ferry" track "$pid" --count 1 --interval 100ms --backend-dir "$broken"
+	must_fail 'nonexistent.*no such file' "$ferry" track "$pid" --count 1 --backend-dir "$dir/nonexistent"
+	for name in "$plugins" "$broken" "$dir/nonexistent"; do
+		in_a "$ferry" check --backend-dir "$name"
+		[ $rc -lt 124 ] || fail "check of the backends in $name ended with $rc"
+		grep -q 'abi.so.*another version\|nonexistent.*No such file' "$dir/out" || fail "check does not say what is wrong in $name"
+	done
+	untouched
+	finish A
+}
+
 case_no_peer() {
 	start mixture
 	take_snapshot proc.before
@@ -310,4 +376,4 @@ case_peer_dies() {
 }
 
 run_cases "no-such-pid kernel-thread oneself unwritable-directory full-directory cut-image flipped-bit newer-image other-architecture pid-taken
-	child-pid-taken pid-of-a-zombie mapped-file-missing mapped-file-changed no-peer peer-speaks-something-else peer-says-nothing peer-hangs-up peer-dies" "$@"
+	child-pid-taken pid-of-a-zombie mapped-file-missing mapped-file-changed bad-backend no-peer peer-speaks-something-else peer-says-nothing peer-hangs-up peer-dies" "$@"

@@ -81,6 +81,9 @@ static void test_defects(void **state)
 	refused(plugins, "no-detach", ENOEXEC, "no detach()");
 	refused(plugins, "refuses", EOPNOTSUPP, "does not work here: it never works");
 	refused(plugins, "bad-probe", ENOEXEC, "returned 7");
+	refused(plugins, "crash-load", ENOEXEC, "crashed (signal 6");
+	refused(plugins, "crash-probe", ENOEXEC, "crashed");
+	refused(plugins, "exit-probe", ENOEXEC, "ended the process that called it (code 3)");
 	refused(plugins, "missing", ENOENT, "cannot be opened");
 	refused(plugins, "../x", EINVAL, "not the name");
 	refused(plugins, "", EINVAL, "not the name");
@@ -155,13 +158,13 @@ static void test_list(void **state)
 	size_t n, usable = 0;
 
 	assert_int_equal(backend_list(plugins, &v, &n, &e), 0);
-	assert_int_equal(n, 22);
+	assert_int_equal(n, 27);
 	for (size_t i = 0; i < n; i++) {
 		assert_true(i == 0 || strcmp(v[i - 1].name, v[i].name) < 0);
 		usable += v[i].usable == 0;
 		assert_true(v[i].usable == 0 || v[i].why[0]);
 	}
-	assert_int_equal(usable, 4);
+	assert_int_equal(usable, 6);
 	free(v);
 	assert_int_equal(backend_list("/nonexistent", &v, &n, &e), -ENOENT);
 }

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -81,11 +82,31 @@ static void test_failure(void **state)
 	backend_close(&b);
 }
 
+static void test_crash(void **state)
+{
+	(void)state;
+	static const char *const names[] = {"crash-attach", "crash-collect"};
+	cleanup_free char *dir = xasprintf("%s/test-backends", top);
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		struct backend b;
+		struct backend_cost c;
+		struct error e = ERROR_INIT;
+
+		assert_int_equal(backend_open(names[i], dir, &b, NULL, &e), 0);
+		assert_int_equal(backend_measure(&b, &c, &e), -ENOEXEC);
+		assert_non_null(strstr(e.text, names[i]));
+		assert_non_null(strstr(e.text, "crashed"));
+		backend_close(&b);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_all),
 		cmocka_unit_test(test_failure),
+		cmocka_unit_test(test_crash),
 	};
 	ssize_t n = readlink("/proc/self/exe", top, sizeof(top) - 1);
 
