@@ -24,8 +24,9 @@
  * A final pass may be followed by more rounds, when the target was let go after all.
  *
  * Threads: all calls for one session come from one host thread, the one that traces the target; different
- * sessions may be in different processes, never in different threads at once.  Units: addresses and lengths
- * are bytes, page aligned; [start, end). Results: as documented at each slot, or a negative errno with a
+ * sessions may be in different processes, never in different threads at once.  A backend may have threads of
+ * its own, with all signals blocked, which end with its last session. Units: addresses and lengths are bytes,
+ * page aligned; [start, end). Results: as documented at each slot, or a negative errno with a
  * sentence in @why (at most @why_size bytes with its NUL; untouched on success; it should name the process
  * and the address).  A result that is not documented is taken for -EIO.  A backend never writes to stdout or
  * stderr, never ends the process, and leaves signal handlers alone.

@@ -16,12 +16,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "pages.h"
+#include "followed.h"
 
 struct dirty_session {
-	pid_t pid;
-	int pagemap;
-	struct ranges all, present, answer;
+	struct followed f;
 };
 
 static int probe(char *why, size_t why_size)
@@ -31,29 +29,24 @@ static int probe(char *why, size_t why_size)
 	return 0;
 }
 
+static void detach(struct dirty_session *s)
+{
+	if (s)
+		followed_close(&s->f);
+	free(s);
+}
+
 static int attach(const struct dirty_target *t, struct dirty_session **ret, char *why, size_t why_size)
 {
 	struct dirty_session *s = calloc(1, sizeof(*s));
-	char path[64];
+	int r = s ? followed_open(&s->f, t->pid, why, why_size) : -ENOMEM;
 
-	if (!s)
-		return -ENOMEM;
-	s->pid = t->pid;
-	snprintf(path, sizeof(path), "/proc/%d/pagemap", t->pid);
-	s->pagemap = open(path, O_RDONLY | O_CLOEXEC);
-	if (s->pagemap < 0) {
-		snprintf(why, why_size, "cannot open %s", path);
-		free(s);
-		return -ESRCH;
+	if (r < 0) {
+		detach(s);
+		return r;
 	}
 	*ret = s;
 	return 0;
-}
-
-/* The memory is still there; exec gives the process another. */
-static int alive(const struct dirty_session *s, char *why, size_t why_size)
-{
-	return pages_alive(s->pagemap) ? 0 : refuse(why, why_size, ESRCH, "process %d is gone", s->pid);
 }
 
 /* 't' traced and stopped, 'T' stopped, 'Z' and 'X' dead: any other thread may run. */
@@ -87,49 +80,37 @@ static bool stands(pid_t pid)
 static int pass(struct dirty_session *s, enum dirty_collect_mode mode, char *why, size_t why_size)
 {
 	(void)mode;
-	if (!stands(s->pid)) {
-		fprintf(stderr, "process %d runs although it must not\n", s->pid);
+	if (!stands(s->f.pid)) {
+		fprintf(stderr, "process %d runs although it must not\n", s->f.pid);
 		abort();
 	}
-	return alive(s, why, why_size);
+	return followed_alive(&s->f, why, why_size);
 }
 
 static int arm(struct dirty_session *s, const struct dirty_vma *v, char *why, size_t why_size)
 {
 	(void)v;
-	return alive(s, why, why_size);
+	return followed_alive(&s->f, why, why_size);
 }
 
 static ssize_t collect(struct dirty_session *s, const struct dirty_vma *v, enum dirty_collect_mode mode,
 		       const struct dirty_range **ret_ranges, char *why, size_t why_size)
 {
+	struct followed *f = &s->f;
+	struct populated p = {.pagemap = f->pagemap,
+			      .private_map = v->kind == DIRTY_VMA_PRIVATE_FILE,
+			      .present = &f->present};
 	int r = pass(s, mode, why, why_size);
 
 	if (r < 0)
 		return r;
-	struct populated p = {.pagemap = s->pagemap,
-			      .private_map = v->kind == DIRTY_VMA_PRIVATE_FILE,
-			      .present = &s->present};
-
-	s->all.n = s->present.n = s->answer.n = 0;
+	followed_clear(f);
 	r = pages_populated(&p, v->start, v->end);
 	if (r == 0)
-		r = ranges_add(&s->all, v->start, v->end, DIRTY_WRITTEN | DIRTY_UNSURE);
+		r = ranges_add(&f->written, v->start, v->end, DIRTY_WRITTEN | DIRTY_UNSURE);
 	if (r == 0)
-		r = pages_answer(&s->all, &s->present, true, &s->answer);
-	*ret_ranges = s->answer.v;
-	return r < 0 ? r : (ssize_t)s->answer.n;
-}
-
-static void detach(struct dirty_session *s)
-{
-	if (!s)
-		return;
-	close(s->pagemap);
-	ranges_free(&s->all);
-	ranges_free(&s->present);
-	ranges_free(&s->answer);
-	free(s);
+		r = pages_answer(&f->written, &f->present, true, &f->answer);
+	return followed_answer(f, v, r, &f->answer, ret_ranges, why, why_size);
 }
 
 static const struct dirty_backend_ops ops = {

@@ -113,18 +113,41 @@ static void guard(unsigned i)
 	*(volatile uint32_t *)at += 1;
 }
 
+static bool can_guard(unsigned i)
+{
+	if (madvise(area_at(i), PAGE, MADV_GUARD_INSTALL) == 0)
+		return MUST(madvise(area_at(i), PAGE, MADV_GUARD_REMOVE)) == 0;
+	return false;
+}
+
 static void setup_guard(void)
 {
 	setup_small();
-	if (madvise(area_at(0), PAGE, MADV_GUARD_INSTALL) < 0)
+	if (!can_guard(0))
 		skip("no guard regions: %s", strerror(errno));
-	MUST(madvise(area_at(0), PAGE, MADV_GUARD_REMOVE));
 }
 
 static void step_guard(unsigned w)
 {
 	(void)w;
 	guard(0);
+}
+
+static void setup_guard_file(void)
+{
+	area(0, MAP_PRIVATE, content_memfd("private", AREA_SIZE), AREA_SIZE);
+	memset(area_at(0), 1, AREA_SIZE / 2);
+	area(1, MAP_SHARED, content_memfd("shared", AREA_SIZE), AREA_SIZE);
+	if (!can_guard(1))
+		skip("no guard regions in maps of files: %s", strerror(errno));
+}
+
+/* Now and then, so that most rounds find no guard and track the memory. */
+static void step_guard_file(unsigned w)
+{
+	(void)w;
+	guard(rnd() % 2);
+	pause_us(2000);
 }
 
 const struct way ways_advice[] = {
@@ -134,5 +157,6 @@ const struct way ways_advice[] = {
 	{"remove", 1, setup_shared, step_remove, NULL},
 	{"collapse", 1, setup_collapse, step_collapse, NULL},
 	{"guard", 1, setup_guard, step_guard, NULL},
+	{"guard-file", 1, setup_guard_file, step_guard_file, NULL},
 	{0},
 };

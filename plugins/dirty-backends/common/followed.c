@@ -10,9 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "pages.h"
+#include "followed.h"
 
-int target_identity(pid_t pid, struct identity *ret)
+static int identify(pid_t pid, struct identity *ret)
 {
 	char path[64], text[1024];
 
@@ -42,7 +42,7 @@ int target_identity(pid_t pid, struct identity *ret)
 	return 0;
 }
 
-int target_open(pid_t pid, const char *file, int flags, char *why, size_t why_size)
+int followed_file(pid_t pid, const char *file, int flags, char *why, size_t why_size)
 {
 	char path[64];
 
@@ -52,17 +52,62 @@ int target_open(pid_t pid, const char *file, int flags, char *why, size_t why_si
 	return fd < 0 ? fail(why, why_size, errno == ENOENT ? ESRCH : errno, "cannot open %s", path) : fd;
 }
 
-int target_check(pid_t pid, int pagemap, const struct identity *was, char *why, size_t why_size)
+int followed_open(struct followed *f, pid_t pid, char *why, size_t why_size)
 {
-	struct identity now;
-
-	if (!pages_alive(pagemap))
-		return refuse(why, why_size, ESRCH, "process %d has exited, or has called exec", pid);
-	int r = target_identity(pid, &now);
+	*f = (struct followed){.pid = pid, .pagemap = -1};
+	int r = identify(pid, &f->identity);
 
 	if (r < 0)
 		return fail(why, why_size, -r, "cannot read /proc/%d/stat", pid);
-	if (memcmp(&now, was, sizeof(now)) != 0)
-		return refuse(why, why_size, ESRCH, "process %d has called exec", pid);
+	f->pagemap = followed_file(pid, "pagemap", O_RDONLY, why, why_size);
+	return f->pagemap < 0 ? f->pagemap : 0;
+}
+
+void followed_close(struct followed *f)
+{
+	if (f->pagemap >= 0)
+		close(f->pagemap);
+	ranges_free(&f->written);
+	ranges_free(&f->present);
+	ranges_free(&f->answer);
+}
+
+int followed_alive(const struct followed *f, char *why, size_t why_size)
+{
+	if (pages_alive(f->pagemap))
+		return 0;
+	return refuse(why, why_size, ESRCH, "process %d has exited, or has called exec", f->pid);
+}
+
+int followed_check(const struct followed *f, char *why, size_t why_size)
+{
+	struct identity now;
+	int r = followed_alive(f, why, why_size);
+
+	if (r < 0)
+		return r;
+	r = identify(f->pid, &now);
+	if (r < 0)
+		return fail(why, why_size, -r, "cannot read /proc/%d/stat", f->pid);
+	if (memcmp(&now, &f->identity, sizeof(now)) != 0)
+		return refuse(why, why_size, ESRCH, "process %d has called exec", f->pid);
 	return 0;
+}
+
+ssize_t followed_answer(const struct followed *f, const struct dirty_vma *v, int r,
+			const struct ranges *answer, const struct dirty_range **ret_ranges, char *why,
+			size_t why_size)
+{
+	int gone = followed_alive(f, why, why_size);
+
+	if (gone < 0)
+		return gone;
+	if (r == -EPERM)
+		return refuse(why, why_size, EPERM, "%llx-%llx of process %d is no longer tracked",
+			      (unsigned long long)v->start, (unsigned long long)v->end, f->pid);
+	if (r < 0)
+		return fail(why, why_size, -r, "cannot tell what was written in %llx-%llx of process %d",
+			    (unsigned long long)v->start, (unsigned long long)v->end, f->pid);
+	*ret_ranges = answer->v;
+	return (ssize_t)answer->n;
 }

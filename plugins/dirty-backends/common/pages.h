@@ -12,6 +12,7 @@
 
 #define PAGE 4096ull
 
+#define CAT_WPALLOWED  (1ull << 0)
 #define CAT_WRITTEN    (1ull << 1)
 #define CAT_FILE       (1ull << 2)
 #define CAT_PRESENT    (1ull << 3)
@@ -45,16 +46,6 @@ unsigned pages_scan_parts(uint64_t length);
  * "nothing". */
 bool pages_alive(int pagemap);
 
-/* Where code and stack of the process lie: another exec, other places. 0 or -errno. */
-struct identity {
-	char text[96];
-};
-int target_identity(pid_t pid, struct identity *ret);
-/* Open /proc/PID/@file: a descriptor, or -errno (-ESRCH: there is no such process). */
-int target_open(pid_t pid, const char *file, int flags, char *why, size_t why_size);
-/* Is it still the process, and the program, it was? 0, -ESRCH or another -errno. */
-int target_check(pid_t pid, int pagemap, const struct identity *was, char *why, size_t why_size);
-
 struct ranges {
 	struct dirty_range *v;
 	size_t n, cap;
@@ -65,8 +56,8 @@ int ranges_add(struct ranges *r, uint64_t start, uint64_t end, uint32_t flags);
 void ranges_free(struct ranges *r);
 /* Put @b into @a (both ascending, flags of @a's kind are kept). 0 or -ENOMEM. */
 int ranges_merge(struct ranges *a, const struct ranges *b);
-/* What of [start, end) is not in @r, behind the end of @to, with @flags. */
-int ranges_gaps(const struct ranges *r, uint64_t start, uint64_t end, uint32_t flags, struct ranges *to);
+/* Put into @to, with @flags, what of [start, end) is not in @r, which may be the same. 0 or -ENOMEM. */
+int ranges_add_gaps(struct ranges *to, const struct ranges *r, uint64_t start, uint64_t end, uint32_t flags);
 
 /* Append to @present what is populated in [start, end), present or really swapped; in @private_map file
  * content of a file is not. Where @dirty is not NULL, regions with the category @dirty_category go there too,

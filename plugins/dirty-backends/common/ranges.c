@@ -56,15 +56,22 @@ int ranges_merge(struct ranges *a, const struct ranges *b)
 	return 0;
 }
 
-int ranges_gaps(const struct ranges *r, uint64_t start, uint64_t end, uint32_t flags, struct ranges *to)
+int ranges_add_gaps(struct ranges *to, const struct ranges *r, uint64_t start, uint64_t end, uint32_t flags)
 {
-	for (size_t i = 0; i < r->n; i++) {
-		if (ranges_add(to, start, r->v[i].start < end ? r->v[i].start : end, flags) < 0)
-			return -ENOMEM;
+	struct ranges gaps = {0};
+	int e = 0;
+
+	for (size_t i = 0; i < r->n && e == 0; i++) {
+		e = ranges_add(&gaps, start, r->v[i].start < end ? r->v[i].start : end, flags);
 		if (r->v[i].end > start)
 			start = r->v[i].end;
 	}
-	return ranges_add(to, start, end, flags);
+	if (e == 0)
+		e = ranges_add(&gaps, start, end, flags);
+	if (e == 0)
+		e = ranges_merge(to, &gaps);
+	ranges_free(&gaps);
+	return e;
 }
 
 int pages_answer(const struct ranges *written, const struct ranges *present, bool all, struct ranges *ret)

@@ -19,18 +19,15 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "pages.h"
+#include "followed.h"
 
 struct dirty_session {
-	pid_t pid;
-	int pagemap;
-	struct identity identity;
-	struct ranges written, present, answer;
+	struct followed f;
 };
 
 static int probe(char *why, size_t why_size)
 {
-	int fd = target_open(getpid(), "pagemap", O_RDONLY, why, why_size);
+	int fd = followed_file(getpid(), "pagemap", O_RDONLY, why, why_size);
 
 	if (fd < 0)
 		return fd;
@@ -42,13 +39,8 @@ static int probe(char *why, size_t why_size)
 
 static void detach(struct dirty_session *s)
 {
-	if (!s)
-		return;
-	if (s->pagemap >= 0)
-		close(s->pagemap);
-	ranges_free(&s->written);
-	ranges_free(&s->present);
-	ranges_free(&s->answer);
+	if (s)
+		followed_close(&s->f);
 	free(s);
 }
 
@@ -58,12 +50,8 @@ static int attach(const struct dirty_target *t, struct dirty_session **ret, char
 
 	if (!s)
 		return fail(why, why_size, ENOMEM, "cannot follow process %d", t->pid);
-	s->pid = t->pid;
-	s->pagemap = target_open(t->pid, "pagemap", O_RDONLY, why, why_size);
-	int r = s->pagemap < 0 ? s->pagemap : target_identity(t->pid, &s->identity);
+	int r = followed_open(&s->f, t->pid, why, why_size);
 
-	if (s->pagemap >= 0 && r < 0)
-		fail(why, why_size, -r, "cannot read /proc/%d/stat", t->pid);
 	if (r < 0) {
 		detach(s);
 		return r;
@@ -75,7 +63,7 @@ static int attach(const struct dirty_target *t, struct dirty_session **ret, char
 static int begin(struct dirty_session *s, enum dirty_collect_mode mode, char *why, size_t why_size)
 {
 	(void)mode;
-	return target_check(s->pid, s->pagemap, &s->identity, why, why_size);
+	return followed_check(&s->f, why, why_size);
 }
 
 /* Nothing needs arming. */
@@ -88,34 +76,29 @@ static int end(struct dirty_session *s, enum dirty_collect_mode mode, char *why,
 	return 0;
 }
 
-static int gone(const struct dirty_session *s, char *why, size_t why_size)
-{
-	return refuse(why, why_size, ESRCH, "process %d has exited, or has called exec", s->pid);
-}
-
 static int arm(struct dirty_session *s, const struct dirty_vma *v, char *why, size_t why_size)
 {
 	(void)v;
-	return pages_alive(s->pagemap) ? 0 : gone(s, why, why_size);
+	return followed_alive(&s->f, why, why_size);
 }
 
 /* In a round the populated pages; at the end everything, as what has no page now may have been dropped, or is
  * shared memory that is in no page table of this process. */
-static int find(struct dirty_session *s, const struct dirty_vma *v, enum dirty_collect_mode mode)
+static int find(struct followed *f, const struct dirty_vma *v, enum dirty_collect_mode mode)
 {
-	struct populated p = {.pagemap = s->pagemap,
+	struct populated p = {.pagemap = f->pagemap,
 			      .private_map =
 				      v->kind == DIRTY_VMA_PRIVATE_FILE || v->kind == DIRTY_VMA_HUGETLB,
-			      .present = &s->present};
+			      .present = &f->present};
 	int r = pages_populated(&p, v->start, v->end);
 
 	if (mode == DIRTY_FINAL) {
 		if (r == 0)
-			r = ranges_add(&s->written, v->start, v->end, DIRTY_WRITTEN | DIRTY_UNSURE);
-		return r < 0 ? r : pages_answer(&s->written, &s->present, true, &s->answer);
+			r = ranges_add(&f->written, v->start, v->end, DIRTY_WRITTEN | DIRTY_UNSURE);
+		return r < 0 ? r : pages_answer(&f->written, &f->present, true, &f->answer);
 	}
-	for (size_t i = 0; i < s->present.n && r == 0; i++)
-		r = ranges_add(&s->answer, s->present.v[i].start, s->present.v[i].end,
+	for (size_t i = 0; i < f->present.n && r == 0; i++)
+		r = ranges_add(&f->answer, f->present.v[i].start, f->present.v[i].end,
 			       DIRTY_WRITTEN | DIRTY_UNSURE);
 	return r;
 }
@@ -123,16 +106,10 @@ static int find(struct dirty_session *s, const struct dirty_vma *v, enum dirty_c
 static ssize_t collect(struct dirty_session *s, const struct dirty_vma *v, enum dirty_collect_mode mode,
 		       const struct dirty_range **ret_ranges, char *why, size_t why_size)
 {
-	s->written.n = s->present.n = s->answer.n = 0;
-	int r = find(s, v, mode);
+	struct followed *f = &s->f;
 
-	if (!pages_alive(s->pagemap)) /* afterwards: what is there now was there during the scan */
-		return gone(s, why, why_size);
-	if (r < 0)
-		return fail(why, why_size, -r, "cannot tell what is populated in %llx-%llx of process %d",
-			    (unsigned long long)v->start, (unsigned long long)v->end, s->pid);
-	*ret_ranges = s->answer.v;
-	return (ssize_t)s->answer.n;
+	followed_clear(f);
+	return followed_answer(f, v, find(f, v, mode), &f->answer, ret_ranges, why, why_size);
 }
 
 static const struct dirty_backend_ops ops = {

@@ -30,14 +30,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "followed.h"
 #include "soft_dirty.h"
 
 struct dirty_session {
-	pid_t pid;
-	int pagemap, clear, ksm;
-	struct identity identity;
+	struct followed f;
+	int clear, ksm;
 	bool merges; /* the process has pages merged by KSM */
-	struct ranges written, present, answer;
 };
 
 /* What the probe found: 0 not yet run, 1 PAGEMAP_SCAN knows soft-dirty, 2 only the words tell. */
@@ -57,48 +56,40 @@ static void detach(struct dirty_session *s)
 {
 	if (!s)
 		return;
-	if (s->pagemap >= 0)
-		close(s->pagemap);
+	followed_close(&s->f);
 	if (s->clear >= 0)
 		close(s->clear);
 	if (s->ksm >= 0)
 		close(s->ksm);
-	ranges_free(&s->written);
-	ranges_free(&s->present);
-	ranges_free(&s->answer);
 	free(s);
 }
 
-static int set_up(struct dirty_session *s, const struct dirty_target *t, char *why, size_t why_size)
+static int set_up(struct dirty_session *s, pid_t pid, char *why, size_t why_size)
 {
 	char unused[128];
-	int r = target_identity(t->pid, &s->identity);
+	int r = followed_open(&s->f, pid, why, why_size);
 
+	s->clear = s->ksm = -1;
 	if (r < 0)
-		return fail(why, why_size, -r, "cannot read /proc/%d/stat", t->pid);
-	s->pagemap = target_open(t->pid, "pagemap", O_RDONLY, why, why_size);
-	if (s->pagemap < 0)
-		return s->pagemap;
-	s->clear = target_open(t->pid, "clear_refs", O_WRONLY, why, why_size);
+		return r;
+	s->clear = followed_file(pid, "clear_refs", O_WRONLY, why, why_size);
 	if (s->clear < 0)
 		return s->clear;
-	s->ksm = target_open(t->pid, "ksm_merging_pages", O_RDONLY, unused, sizeof(unused));
+	s->ksm = followed_file(pid, "ksm_merging_pages", O_RDONLY, unused, sizeof(unused));
 	return 0;
 }
 
 static int attach(const struct dirty_target *t, struct dirty_session **ret, char *why, size_t why_size)
 {
 	int r = atomic_load(&verdict) ? 0 : probe(why, why_size);
+
+	if (r < 0)
+		return r;
 	struct dirty_session *s = calloc(1, sizeof(*s));
 
-	if (r == 0 && !s)
-		r = fail(why, why_size, ENOMEM, "cannot track process %d", t->pid);
-	if (s) {
-		s->pid = t->pid;
-		s->pagemap = s->clear = s->ksm = -1;
-	}
-	if (r == 0)
-		r = set_up(s, t, why, why_size);
+	if (!s)
+		return fail(why, why_size, ENOMEM, "cannot track process %d", t->pid);
+	r = set_up(s, t->pid, why, why_size);
 	if (r < 0) {
 		detach(s);
 		return r;
@@ -122,24 +113,19 @@ static bool has_merged_pages(const struct dirty_session *s)
 
 static int begin(struct dirty_session *s, enum dirty_collect_mode mode, char *why, size_t why_size)
 {
-	int r = target_check(s->pid, s->pagemap, &s->identity, why, why_size);
+	int r = followed_check(&s->f, why, why_size);
 
 	if (r == 0)
 		s->merges = mode == DIRTY_FINAL && has_merged_pages(s);
 	return r;
 }
 
-static int gone(const struct dirty_session *s, char *why, size_t why_size)
-{
-	return refuse(why, why_size, ESRCH, "process %d has exited, or has called exec", s->pid);
-}
-
 /* Armed by `end`. */
 static int arm(struct dirty_session *s, const struct dirty_vma *v, char *why, size_t why_size)
 {
-	if (!pages_alive(s->pagemap))
-		return gone(s, why, why_size);
-	return v->kind == DIRTY_VMA_HUGETLB || v->kind == DIRTY_VMA_SHARED_HUGETLB;
+	int r = followed_alive(&s->f, why, why_size);
+
+	return r < 0 ? r : v->kind == DIRTY_VMA_HUGETLB || v->kind == DIRTY_VMA_SHARED_HUGETLB;
 }
 
 static int add_written(void *ctx, const struct region *r)
@@ -152,75 +138,53 @@ static bool covers(const struct ranges *r, const struct dirty_vma *v)
 	return r->n == 1 && r->v[0].start <= v->start && r->v[0].end >= v->end;
 }
 
-static int collect_round(struct dirty_session *s, const struct dirty_vma *v)
+static int collect_round(struct followed *f, const struct dirty_vma *v)
 {
 	const struct scan scan = {
 		.start = v->start, .end = v->end, .mask = CAT_SOFT_DIRTY, .ret = CAT_SOFT_DIRTY};
-	struct populated p = {.pagemap = s->pagemap,
+	struct populated p = {.pagemap = f->pagemap,
 			      .by_words = true,
 			      .dirty_category = CAT_SOFT_DIRTY,
-			      .present = &s->present,
-			      .dirty = &s->answer};
-	int r = atomic_load(&verdict) == 1 ? pages_scan(s->pagemap, &scan, add_written, &s->answer)
+			      .present = &f->present,
+			      .dirty = &f->answer};
+	int r = atomic_load(&verdict) == 1 ? pages_scan(f->pagemap, &scan, add_written, &f->answer)
 					   : pages_populated(&p, v->start, v->end);
 
-	if (r == 0 && covers(&s->answer, v))
-		s->answer.v[0].flags |= DIRTY_UNSURE;
+	if (r == 0 && covers(&f->answer, v))
+		f->answer.v[0].flags |= DIRTY_UNSURE;
 	return r;
 }
 
-/* What is neither written nor empty, in doubt. */
-static int doubt(struct dirty_session *s, const struct dirty_vma *v)
-{
-	struct ranges rest = {0};
-	int r = ranges_gaps(&s->written, v->start, v->end, DIRTY_WRITTEN | DIRTY_UNSURE, &rest);
-
-	if (r == 0)
-		r = ranges_merge(&s->written, &rest);
-	ranges_free(&rest);
-	return r;
-}
-
-static int collect_final(struct dirty_session *s, const struct dirty_vma *v)
+static int collect_final(struct followed *f, const struct dirty_vma *v, bool merges)
 {
 	bool files = v->kind == DIRTY_VMA_PRIVATE_FILE;
-	struct populated p = {.pagemap = s->pagemap,
+	struct populated p = {.pagemap = f->pagemap,
 			      .private_map = files,
 			      .by_words = atomic_load(&verdict) != 1,
 			      .dirty_category = CAT_SOFT_DIRTY,
-			      .present = &s->present,
-			      .dirty = &s->written};
+			      .present = &f->present,
+			      .dirty = &f->written};
 	int r = pages_populated(&p, v->start, v->end);
-	bool whole = r == 0 && covers(&s->written, v);
+	bool whole = r == 0 && covers(&f->written, v);
 
-	if (r == 0 && v->kind == DIRTY_VMA_ANON) { /* whatever has no page may have been dropped */
-		struct ranges gaps = {0};
-
-		r = ranges_gaps(&s->present, v->start, v->end, DIRTY_WRITTEN, &gaps);
-		if (r == 0)
-			r = ranges_merge(&s->written, &gaps);
-		ranges_free(&gaps);
-	}
+	if (r == 0 && v->kind == DIRTY_VMA_ANON) /* whatever has no page may have been dropped */
+		r = ranges_add_gaps(&f->written, &f->present, v->start, v->end, DIRTY_WRITTEN);
 	if (r == 0 && whole)
-		s->written.v[0].flags |= DIRTY_UNSURE;
-	if (r == 0 && (v->kind == DIRTY_VMA_SHARED || s->merges))
-		r = doubt(s, v);
-	return r < 0 ? r : pages_answer(&s->written, &s->present, files, &s->answer);
+		f->written.v[0].flags |= DIRTY_UNSURE;
+	if (r == 0 && (v->kind == DIRTY_VMA_SHARED || merges)) /* neither written nor empty: in doubt */
+		r = ranges_add_gaps(&f->written, &f->written, v->start, v->end, DIRTY_WRITTEN | DIRTY_UNSURE);
+	return r < 0 ? r : pages_answer(&f->written, &f->present, files, &f->answer);
 }
 
 static ssize_t collect(struct dirty_session *s, const struct dirty_vma *v, enum dirty_collect_mode mode,
 		       const struct dirty_range **ret_ranges, char *why, size_t why_size)
 {
-	s->written.n = s->present.n = s->answer.n = 0;
-	int r = mode == DIRTY_FINAL ? collect_final(s, v) : collect_round(s, v);
+	struct followed *f = &s->f;
 
-	if (!pages_alive(s->pagemap)) /* afterwards: what is there now was there during the scan */
-		return gone(s, why, why_size);
-	if (r < 0)
-		return fail(why, why_size, -r, "cannot tell what was written in %llx-%llx of process %d",
-			    (unsigned long long)v->start, (unsigned long long)v->end, s->pid);
-	*ret_ranges = s->answer.v;
-	return (ssize_t)s->answer.n;
+	followed_clear(f);
+	int r = mode == DIRTY_FINAL ? collect_final(f, v, s->merges) : collect_round(f, v);
+
+	return followed_answer(f, v, r, &f->answer, ret_ranges, why, why_size);
 }
 
 static int end(struct dirty_session *s, enum dirty_collect_mode mode, char *why, size_t why_size)
@@ -228,10 +192,10 @@ static int end(struct dirty_session *s, enum dirty_collect_mode mode, char *why,
 	if (mode == DIRTY_FINAL)
 		return 0;
 	if (write(s->clear, "4", 1) == 1)
-		return pages_alive(s->pagemap) ? 0 : gone(s, why, why_size);
+		return followed_alive(&s->f, why, why_size);
 	if (errno == ESRCH)
-		return gone(s, why, why_size);
-	return fail(why, why_size, errno, "cannot write to /proc/%d/clear_refs", s->pid);
+		return refuse(why, why_size, ESRCH, "process %d has exited, or has called exec", s->f.pid);
+	return fail(why, why_size, errno, "cannot write to /proc/%d/clear_refs", s->f.pid);
 }
 
 static const struct dirty_backend_ops ops = {

@@ -25,165 +25,111 @@
  * system call, all populated pages of private file maps count as written in the final answer.
  *  - After exit or exec some kernels answer "nothing is written" for the memory that is gone: pages_alive()
  * asks.  A process that shared its memory (vfork) and calls exec leaves the old memory alive:
- * target_check() asks that.
+ * followed_check() asks that.
  *  - UFFDIO_WRITEPROTECT would also work on memory that the program itself has registered with a userfaultfd
  * of its own, and make its handler see faults.  It is never used: the scan refuses what is not asynchronous,
  * and UFFDIO_REGISTER refuses (EBUSY) what is another's.
  *  - MADV_GUARD_INSTALL inside a protected file map makes the kernel spin in that call until the protection
- * ends. A file map that has guards already is left alone; a first guard during tracking cannot be foreseen.
+ * ends. A file map that has guards already is left alone; where a first one comes during tracking, watch.c
+ * takes off the protection.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "followed.h"
 #include "uffd.h"
+#include "watch.h"
 
 /* Written ranges with holes up to this many pages between them are looked at by one scan: a call costs about
  * as much. */
 #define SPAN_GAP (16 * PAGE)
 
 struct dirty_session {
-	pid_t pid;
-	int uffd, pagemap, maps;
-	struct identity identity;
+	struct followed f;
+	int uffd, maps;
 	bool outside_call;
-	struct ranges written, present, answer;
+	struct watched watched;
 };
 
-/* What the probe found: 0 not yet run, 1 the quick scan tells all, 2 it does not. */
-static atomic_int verdict;
-
-int uffd_handshake(int uffd)
-{
-	struct uffdio_api api = {.api = UFFD_API,
-				 .features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED |
-					     UFFD_FEATURE_PAGEFAULT_FLAG_WP |
-					     UFFD_FEATURE_WP_HUGETLBFS_SHMEM};
-
-	return ioctl(uffd, UFFDIO_API, &api) < 0 ? -errno : 0;
-}
-
-int uffd_register(int uffd, uint64_t start, uint64_t end)
-{
-	struct uffdio_register reg = {.range = {start, end - start}, .mode = UFFDIO_REGISTER_MODE_WP};
-
-	return ioctl(uffd, UFFDIO_REGISTER, &reg) < 0 ? -errno : 0;
-}
-
-void uffd_unregister(int uffd, uint64_t start, uint64_t end)
-{
-	struct uffdio_range range = {start, end - start};
-
-	ioctl(uffd, UFFDIO_UNREGISTER, &range);
-}
-
-int uffd_arm(int pagemap, uint64_t start, uint64_t end, scan_each each, void *ctx)
-{
-	const struct scan s = {.start = start,
-			       .end = end,
-			       .flags = SCAN_ARM | SCAN_CHECK,
-			       .mask = CAT_WRITTEN,
-			       .anyof = CAT_POPULATED,
-			       .ret = CAT_WRITTEN};
-
-	return pages_scan(pagemap, &s, each, ctx);
-}
-
-int uffd_written(int pagemap, uint64_t start, uint64_t end, scan_each each, void *ctx)
-{
-	const struct scan s = {
-		.start = start, .end = end, .flags = SCAN_CHECK, .mask = CAT_WRITTEN, .ret = CAT_WRITTEN};
-
-	return pages_scan_split(pagemap, &s, pages_scan_parts(end - start), each, ctx);
-}
+/* What the probe found. */
+static struct uffd_kernel kernel;
+static atomic_bool probed;
 
 static int probe(char *why, size_t why_size)
 {
-	bool complete = true;
-	int r = uffd_probe(&complete, why, why_size);
+	int r = uffd_probe(&kernel, why, why_size);
 
 	if (r == 0)
-		atomic_store(&verdict, complete ? 2 : 1);
+		atomic_store(&probed, true);
 	return r;
 }
 
 /* The mode says what begins: what it costs more than a look at the process is for the last pass only. */
 static int begin(struct dirty_session *s, enum dirty_collect_mode mode, char *why, size_t why_size)
 {
-	int r = target_check(s->pid, s->pagemap, &s->identity, why, why_size);
+	int r = followed_check(&s->f, why, why_size);
 
 	if (r == 0)
-		s->outside_call = mode == DIRTY_FINAL && target_outside_call(s->pid);
+		s->outside_call = mode == DIRTY_FINAL && target_outside_call(s->f.pid);
 	return r;
 }
 
 /* Each piece was armed by its own call. */
 static int end(struct dirty_session *s, enum dirty_collect_mode mode, char *why, size_t why_size)
 {
-	(void)s;
-	(void)mode;
-	(void)why;
-	(void)why_size;
-	return 0;
+	int r = mode == DIRTY_ROUND ? watch_commit(&s->watched) : 0;
+
+	return r < 0 ? fail(why, why_size, -r, "cannot watch process %d", s->f.pid) : 0;
 }
 
 static void detach(struct dirty_session *s)
 {
 	if (!s)
 		return;
+	watch_end(&s->watched);
 	if (s->uffd >= 0)
 		close(s->uffd); /* the last one: the kernel ends registration and protection */
-	if (s->pagemap >= 0)
-		close(s->pagemap);
 	if (s->maps >= 0)
 		close(s->maps);
-	ranges_free(&s->written);
-	ranges_free(&s->present);
-	ranges_free(&s->answer);
+	followed_close(&s->f);
 	free(s);
 }
 
 static int set_up(struct dirty_session *s, const struct dirty_target *t, char *why, size_t why_size)
 {
-	int r = target_identity(t->pid, &s->identity);
+	int r = followed_open(&s->f, t->pid, why, why_size);
 
+	s->uffd = s->maps = -1;
 	if (r < 0)
-		return fail(why, why_size, -r, "cannot read /proc/%d/stat", t->pid);
-	s->maps = target_open(t->pid, "maps", O_RDONLY, why, why_size);
+		return r;
+	s->maps = followed_file(t->pid, "maps", O_RDONLY, why, why_size);
 	if (s->maps < 0)
 		return s->maps;
-	s->pagemap = target_open(t->pid, "pagemap", O_RDONLY, why, why_size);
-	if (s->pagemap < 0)
-		return s->pagemap;
 	s->uffd = target_make_uffd(t, why, why_size);
 	if (s->uffd < 0)
 		return s->uffd;
 	r = uffd_handshake(s->uffd);
-	return r < 0 ? fail(why, why_size, -r, "the userfaultfd of process %d refused the handshake", t->pid)
-		     : 0;
+	if (r < 0)
+		return fail(why, why_size, -r, "the userfaultfd of process %d refused the handshake", t->pid);
+	s->watched = (struct watched){.pid = t->pid, .uffd = s->uffd, .pagemap = s->f.pagemap};
+	return kernel.guards ? watch_begin(&s->watched, why, why_size) : 0;
 }
 
 static int attach(const struct dirty_target *t, struct dirty_session **ret, char *why, size_t why_size)
 {
-	if (!atomic_load(&verdict)) {
-		int r = probe(why, why_size);
+	int r = atomic_load(&probed) ? 0 : probe(why, why_size);
 
-		if (r < 0)
-			return r;
-	}
+	if (r < 0)
+		return r;
 	struct dirty_session *s = calloc(1, sizeof(*s));
 
 	if (!s)
 		return fail(why, why_size, ENOMEM, "cannot track process %d", t->pid);
-	s->pid = t->pid;
-	s->uffd = s->pagemap = s->maps = -1;
-	int r = set_up(s, t, why, why_size);
-
+	r = set_up(s, t, why, why_size);
 	if (r < 0) {
 		detach(s);
 		return r;
@@ -214,7 +160,7 @@ static bool has_guards(const struct dirty_session *s, const struct dirty_vma *v)
 		.start = v->start, .end = v->end, .mask = CAT_GUARD, .ret = CAT_GUARD, .max_pages = 1};
 	bool guards = false;
 
-	return pages_scan(s->pagemap, &scan, found, &guards) == 0 && guards;
+	return pages_scan(s->f.pagemap, &scan, found, &guards) == 0 && guards;
 }
 
 enum { REGISTERED, UNTRACKABLE, INHERITED };
@@ -240,28 +186,39 @@ static int register_whole(struct dirty_session *s, const struct dirty_vma *v)
 	return UNTRACKABLE;
 }
 
+/* Maps that keep markers. */
+static bool is_file(const struct dirty_vma *v)
+{
+	return v->kind == DIRTY_VMA_PRIVATE_FILE || v->kind == DIRTY_VMA_SHARED;
+}
+
 static int arm(struct dirty_session *s, const struct dirty_vma *v, char *why, size_t why_size)
 {
-	if (!pages_alive(s->pagemap))
-		return refuse(why, why_size, ESRCH, "process %d has exited, or has called exec", s->pid);
-	if (v->kind != DIRTY_VMA_ANON && has_guards(s, v))
-		return 1;
-	int r = register_whole(s, v);
+	int r = followed_alive(&s->f, why, why_size);
 
+	if (r < 0)
+		return r;
+	if (is_file(v) && has_guards(s, v))
+		return 1;
+	if (is_file(v) && kernel.guards && watch_add(&s->watched, v->start, v->end) < 0)
+		return fail(why, why_size, ENOMEM, "cannot watch process %d", s->f.pid);
+	r = register_whole(s, v);
 	if (r == UNTRACKABLE)
 		return 1;
 	if (r >= 0)
-		r = uffd_arm(s->pagemap, v->start, v->end, ignore, NULL);
+		r = uffd_arm(s->f.pagemap, v->start, v->end, ignore, NULL);
 	if (r == 0)
 		return 0;
-	if (!pages_alive(s->pagemap) || r == -ESRCH)
-		return refuse(why, why_size, ESRCH, "process %d has exited, or has called exec", s->pid);
+	int gone = followed_alive(&s->f, why, why_size);
+
+	if (gone < 0)
+		return gone;
 	/* EBUSY: another userfaultfd's. EINVAL, EPERM, ENOENT: a kind that cannot be protected, or changed
 	 * meanwhile. */
 	if (r == -EBUSY || r == -EINVAL || r == -EPERM || r == -ENOENT)
 		return 1;
 	return fail(why, why_size, -r, "cannot track %llx-%llx of process %d", (unsigned long long)v->start,
-		    (unsigned long long)v->end, s->pid);
+		    (unsigned long long)v->end, s->f.pid);
 }
 
 static int add_written(void *ctx, const struct region *r)
@@ -269,11 +226,11 @@ static int add_written(void *ctx, const struct region *r)
 	return ranges_add(ctx, r->start, r->end, DIRTY_WRITTEN);
 }
 
-/* What is populated of the written ranges, into s->present. */
-static int look_inside(struct dirty_session *s)
+/* What is populated of the written ranges, into f->present. */
+static int look_inside(struct followed *f)
 {
-	struct populated p = {.pagemap = s->pagemap, .flags = SCAN_CHECK, .present = &s->present};
-	const struct ranges *w = &s->written;
+	struct populated p = {.pagemap = f->pagemap, .flags = SCAN_CHECK, .present = &f->present};
+	const struct ranges *w = &f->written;
 	int r = 0;
 
 	for (size_t i = 0; i < w->n && r == 0;) {
@@ -286,68 +243,64 @@ static int look_inside(struct dirty_session *s)
 	return r;
 }
 
+/* All that is populated, and of it, or of what is not, what was written. */
+static int look_at_all(struct followed *f, const struct dirty_vma *v, bool files)
+{
+	struct populated p = {.pagemap = f->pagemap,
+			      .private_map = files,
+			      .flags = SCAN_CHECK,
+			      .dirty_category = CAT_WRITTEN,
+			      .present = &f->present,
+			      .dirty = &f->written};
+	int r = pages_populated(&p, v->start, v->end);
+
+	if (r == 0 && !files) /* whatever has no page may have been dropped */
+		r = ranges_add_gaps(&f->written, &f->present, v->start, v->end, DIRTY_WRITTEN);
+	return r;
+}
+
+static int all_is_written(struct followed *f)
+{
+	struct ranges all = {0};
+	int r = 0;
+
+	for (size_t i = 0; i < f->present.n && r == 0; i++)
+		r = ranges_add(&all, f->present.v[i].start, f->present.v[i].end, DIRTY_WRITTEN);
+	if (r == 0)
+		r = ranges_merge(&f->written, &all);
+	ranges_free(&all);
+	return r;
+}
+
 /* See "What could go wrong": which of the two scans is enough. */
-static int collect_final(struct dirty_session *s, const struct dirty_vma *v)
+static int collect_final(struct followed *f, const struct dirty_vma *v, bool outside_call)
 {
 	bool files = v->kind == DIRTY_VMA_PRIVATE_FILE || v->kind == DIRTY_VMA_HUGETLB;
-	bool complete = files || (v->kind == DIRTY_VMA_ANON && atomic_load(&verdict) == 2);
 	int r;
 
-	if (complete) {
-		struct populated p = {.pagemap = s->pagemap,
-				      .private_map = files,
-				      .flags = SCAN_CHECK,
-				      .dirty_category = CAT_WRITTEN,
-				      .present = &s->present,
-				      .dirty = &s->written};
-
-		r = pages_populated(&p, v->start, v->end);
-		if (r == 0 && !files) { /* whatever has no page may have been dropped */
-			struct ranges gaps = {0};
-
-			r = ranges_gaps(&s->present, v->start, v->end, DIRTY_WRITTEN, &gaps);
-			if (r == 0)
-				r = ranges_merge(&s->written, &gaps);
-			ranges_free(&gaps);
-		}
+	if (files || (v->kind == DIRTY_VMA_ANON && kernel.complete)) {
+		r = look_at_all(f, v, files);
 	} else {
-		r = uffd_written(s->pagemap, v->start, v->end, add_written, &s->written);
+		r = uffd_written(f->pagemap, v->start, v->end, add_written, &f->written);
 		if (r == 0)
-			r = look_inside(s);
+			r = look_inside(f);
 	}
-	if (r == 0 && files && s->outside_call) {
-		struct ranges all = {0};
-
-		for (size_t i = 0; i < s->present.n && r == 0; i++)
-			r = ranges_add(&all, s->present.v[i].start, s->present.v[i].end, DIRTY_WRITTEN);
-		if (r == 0)
-			r = ranges_merge(&s->written, &all);
-		ranges_free(&all);
-	}
-	return r < 0 ? r : pages_answer(&s->written, &s->present, files, &s->answer);
+	if (r == 0 && files && outside_call)
+		r = all_is_written(f);
+	return r < 0 ? r : pages_answer(&f->written, &f->present, files, &f->answer);
 }
 
 static ssize_t collect(struct dirty_session *s, const struct dirty_vma *v, enum dirty_collect_mode mode,
 		       const struct dirty_range **ret_ranges, char *why, size_t why_size)
 {
-	struct ranges *answer = mode == DIRTY_FINAL ? &s->answer : &s->written;
-	int r;
+	bool final = mode == DIRTY_FINAL;
+	struct followed *f = &s->f;
 
-	s->written.n = s->present.n = s->answer.n = 0;
-	if (mode == DIRTY_FINAL)
-		r = collect_final(s, v);
-	else
-		r = uffd_arm(s->pagemap, v->start, v->end, add_written, &s->written);
-	if (!pages_alive(s->pagemap)) /* afterwards: what is there now was there during the scan */
-		return refuse(why, why_size, ESRCH, "process %d has exited, or has called exec", s->pid);
-	if (r == -EPERM)
-		return refuse(why, why_size, EPERM, "%llx-%llx of process %d is no longer tracked",
-			      (unsigned long long)v->start, (unsigned long long)v->end, s->pid);
-	if (r < 0)
-		return fail(why, why_size, -r, "cannot tell what was written in %llx-%llx of process %d",
-			    (unsigned long long)v->start, (unsigned long long)v->end, s->pid);
-	*ret_ranges = answer->v;
-	return (ssize_t)answer->n;
+	followed_clear(f);
+	int r = final ? collect_final(f, v, s->outside_call)
+		      : uffd_arm(f->pagemap, v->start, v->end, add_written, &f->written);
+
+	return followed_answer(f, v, r, final ? &f->answer : &f->written, ret_ranges, why, why_size);
 }
 
 static const struct dirty_backend_ops ops = {

@@ -15,6 +15,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* Newer than the headers of older distributions. */
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#endif
 #define HUGE (2ull << 20)
 
 struct lab {
@@ -128,9 +135,6 @@ static bool huge_drop_is_seen(struct lab *l)
 	if (fresh(l, MADV_HUGEPAGE) < 0)
 		return false;
 	memset(l->area, 1, HUGE);
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25
-#endif
 	if (!huge_now(l))
 		madvise(l->area, HUGE, MADV_COLLAPSE);
 	if (!huge_now(l) || arm(l, HUGE) < 0 || written(l, HUGE) != 0)
@@ -159,7 +163,25 @@ static int open_lab(struct lab *l, char *why, size_t size)
 	return 0;
 }
 
-int uffd_probe(bool *ret_complete, char *why, size_t why_size)
+/* Tried on memory that is not protected: there the call would not end. */
+static bool guards_in_files(void)
+{
+	int fd = memfd_create("ferry-probe", MFD_CLOEXEC);
+	char *p = fd >= 0 && ftruncate(fd, PAGE) == 0
+			  ? mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
+			  : MAP_FAILED;
+	bool yes = true; /* when in doubt */
+
+	if (p != MAP_FAILED) {
+		yes = madvise(p, PAGE, MADV_GUARD_INSTALL) == 0;
+		munmap(p, PAGE);
+	}
+	if (fd >= 0)
+		close(fd);
+	return yes;
+}
+
+int uffd_probe(struct uffd_kernel *ret, char *why, size_t why_size)
 {
 	struct lab l = {.uffd = -1, .pagemap = -1};
 	int r = open_lab(&l, why, why_size);
@@ -167,7 +189,8 @@ int uffd_probe(bool *ret_complete, char *why, size_t why_size)
 	if (r == 0)
 		r = basics(&l, why, why_size);
 	if (r == 0)
-		*ret_complete = !small_drops_are_seen(&l) || !huge_drop_is_seen(&l);
+		*ret = (struct uffd_kernel){.complete = !small_drops_are_seen(&l) || !huge_drop_is_seen(&l),
+					    .guards = guards_in_files()};
 	if (l.map)
 		munmap(l.map, l.map_size);
 	if (l.uffd >= 0)

@@ -20,18 +20,22 @@ int uffd_handshake(int uffd);
 int uffd_register(int uffd, uint64_t start, uint64_t end);
 /* As if it had not been. */
 void uffd_unregister(int uffd, uint64_t start, uint64_t end);
+/* Take off protection, and the markers of it. Not asked whose it is: only for what a scan has just told. 0 or
+ * -errno. */
+int uffd_unprotect(int uffd, uint64_t start, uint64_t end);
 /* Protect again what was written; @each is told. One VMA per call: where the scan meets one that is not
  * tracked it fails with -EPERM, and what it protected before that is not told. */
 int uffd_arm(int pagemap, uint64_t start, uint64_t end, scan_each each, void *ctx);
 /* What is not protected, the fast way: holes and dropped pages too. */
 int uffd_written(int pagemap, uint64_t start, uint64_t end, scan_each each, void *ctx);
 
-/*
- * Does this kernel do asynchronous write protection for this caller (0, or -errno with a reason)?
- * *ret_complete: its quick scan can miss dropped anonymous memory, so that the final answer must be made from
- * what is populated.
- */
-int uffd_probe(bool *ret_complete, char *why, size_t why_size);
+struct uffd_kernel {
+	bool complete; /* its quick scan can miss dropped anonymous memory, so that the final answer must be
+			  made from what is populated */
+	bool guards;   /* it installs guards in maps of files */
+};
+/* Does this kernel do asynchronous write protection for this caller? 0, or -errno with a reason. */
+int uffd_probe(struct uffd_kernel *ret, char *why, size_t why_size);
 
 /* May a thread of the stopped target have a store to try again? Not in a system call: there it is tried again
  * at once. */
