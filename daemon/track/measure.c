@@ -20,6 +20,7 @@
 #include "base/util.h"
 #include "freeze/task.h"
 #include "track/hashes.h"
+#include "track/trial.h"
 
 #define SIZE    (32ul << 20)
 #define PAGES   (SIZE / PAGE_SIZE_BYTES)
