@@ -65,7 +65,7 @@ static int pack_add(struct stream_out *s, const struct page_run *r, const void *
 		p->runs[p->n++] = (struct wire_run){
 			r->space, r->flags, r->id, r->addr, r->length, padded ? p->used : r->from, 0};
 	}
-	if (padded) {
+	if (padded && data) {
 		memcpy(p->data + p->used, data, r->length);
 		memset(p->data + p->used + r->length, 0, padded - r->length);
 		p->used += padded;

@@ -223,7 +223,7 @@ static int creds_check(struct rebuild *r, int32_t pid, int32_t tid, const Protob
 {
 	const Ferry__Creds *m = (const Ferry__Creds *)msg;
 	uint64_t known, bounding = own_bounding(&known);
-	struct caps own;
+	struct caps own = {0};
 	int err = read_caps(0, &own);
 
 	if (err < 0)
@@ -339,7 +339,7 @@ static int creds_build(struct rebuild *r, struct process *p, struct thread *t, c
 	const Ferry__Creds *m = (const Ferry__Creds *)msg;
 	const uint64_t needed = 1ull << CAP_SETPCAP | 1ull << CAP_SETUID | 1ull << CAP_SETGID;
 	uint64_t known, bounding = own_bounding(&known);
-	struct caps now;
+	struct caps now = {0};
 	int err = read_caps(t->task.tid, &now);
 
 	if (err < 0)

@@ -124,7 +124,7 @@ static int process_take(struct capture *c, struct process *p, struct thread *t, 
 static int set_if_other(pid_t pid, const char *file, int base, const char *format, long wanted,
 			struct error *e)
 {
-	long now;
+	long now = 0;
 	int r = read_number(pid, file, base, &now, e);
 
 	if (r < 0 || now == wanted)

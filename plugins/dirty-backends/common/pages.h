@@ -38,8 +38,8 @@ typedef int (*scan_each)(void *ctx, const struct region *r);
 /* 0, what @each returned, or -errno. */
 int pages_scan(int pagemap, const struct scan *s, scan_each each, void *ctx);
 /* The same by @n threads, each for a part of the range, told in order by the calling one when all are through
- * (up to 16; without SCAN_ARM: parts that were armed before another failed would be lost). How many are worth
- * it for so many bytes. */
+ * (up to 16). With SCAN_ARM, when it fails, parts have been armed and not told: all of it counts as written.
+ * How many are worth it for so many bytes. */
 int pages_scan_split(int pagemap, const struct scan *s, unsigned n, scan_each each, void *ctx);
 unsigned pages_scan_parts(uint64_t length);
 /* The memory behind an open pagemap is still there. Some kernels answer scans of a memory that is gone with

@@ -45,7 +45,7 @@ int uffd_arm(int pagemap, uint64_t start, uint64_t end, scan_each each, void *ct
 			       .anyof = CAT_POPULATED,
 			       .ret = CAT_WRITTEN};
 
-	return pages_scan(pagemap, &s, each, ctx);
+	return pages_scan_split(pagemap, &s, pages_scan_parts(end - start), each, ctx);
 }
 
 int uffd_written(int pagemap, uint64_t start, uint64_t end, scan_each each, void *ctx)

@@ -5,6 +5,7 @@
  */
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -158,6 +159,54 @@ static void test_parts(void **state)
 	munmap(memory, PAGES * PAGE);
 }
 
+static atomic_bool stop_writing;
+
+static void *write_on(void *arg)
+{
+	uint32_t x = 1;
+
+	(void)arg;
+	while (!atomic_load(&stop_writing)) {
+		x = x * 1664525 + 1013904223;
+		++*(volatile uint64_t *)(memory + (x >> 8) % PAGES * PAGE);
+	}
+	return NULL;
+}
+
+static int copy(void *ctx, const struct region *r)
+{
+	memcpy((char *)ctx + (r->start - (uintptr_t)memory), (char *)r->start, r->end - r->start);
+	return 0;
+}
+
+/* Rounds by many threads, while it is written: what is told, each time, is all that changes. */
+static void test_rounds_in_parts(void **state)
+{
+	(void)state;
+	int uffd = track();
+	const struct scan arm = {.start = (uintptr_t)memory,
+				 .end = (uintptr_t)memory + PAGES * PAGE,
+				 .flags = SCAN_ARM | SCAN_CHECK,
+				 .mask = CAT_WRITTEN,
+				 .anyof = CAT_POPULATED,
+				 .ret = CAT_WRITTEN};
+	char *shadow = malloc(PAGES * PAGE);
+	pthread_t writer;
+
+	atomic_store(&stop_writing, false);
+	assert_int_equal(pthread_create(&writer, NULL, write_on, NULL), 0);
+	for (int i = 0; i < 100; i++)
+		assert_int_equal(pages_scan_split(pagemap, &arm, 2 + i % 6, copy, shadow), 0);
+	atomic_store(&stop_writing, true);
+	pthread_join(writer, NULL);
+	assert_int_equal(pages_scan_split(pagemap, &arm, 3, copy, shadow), 0);
+	assert_memory_equal(shadow, memory, PAGES * PAGE);
+	free(shadow);
+	close(pagemap);
+	close(uffd);
+	munmap(memory, PAGES * PAGE);
+}
+
 static void test_ranges_do_not_swallow(void **state)
 {
 	(void)state;
@@ -177,6 +226,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_order),
 		cmocka_unit_test(test_parts),
+		cmocka_unit_test(test_rounds_in_parts),
 		cmocka_unit_test(test_ranges_do_not_swallow),
 	};
 
