@@ -29,6 +29,13 @@ _Static_assert(sizeof(struct pm_scan) == 96, "struct pm_scan_arg of linux/fs.h")
 #define SCAN_FLAG_WP       1u
 #define VEC_LEN            2048
 
+/* The kernel allocates and clears a buffer for as many regions as are asked for, which is most of what a small
+ * scan costs. */
+static uint64_t vec_length(uint64_t bytes)
+{
+	return MIN(bytes / PAGE_SIZE_BYTES + 2, (uint64_t)VEC_LEN);
+}
+
 #define WORDS 4096
 
 int pagemap_scan(int fd, const struct scan_args *a, int (*each)(void *ctx, const struct scan_region *r),
@@ -46,7 +53,7 @@ int pagemap_scan(int fd, const struct scan_args *a, int (*each)(void *ctx, const
 			.start = at,
 			.end = a->end,
 			.vec = (uintptr_t)vec,
-			.vec_len = VEC_LEN,
+			.vec_len = vec_length(a->end - at),
 			.category_inverted = a->category_inverted,
 			.category_mask = a->category_mask,
 			.category_anyof_mask = a->category_anyof_mask,

@@ -25,6 +25,13 @@ struct pm_scan {
 #define WORDS              4096
 #define WORD_SOFT_DIRTY    (1ull << 55)
 
+/* The kernel allocates and clears a buffer for as many regions as are asked for: most of what a small scan
+ * costs. */
+static uint64_t vec_length(uint64_t bytes)
+{
+	return bytes / PAGE + 2 < VEC_LEN ? bytes / PAGE + 2 : VEC_LEN;
+}
+
 int pages_scan(int pagemap, const struct scan *s, scan_each each, void *ctx)
 {
 	struct region vec[VEC_LEN];
@@ -38,7 +45,7 @@ int pages_scan(int pagemap, const struct scan *s, scan_each each, void *ctx)
 			.start = at,
 			.end = s->end,
 			.vec = (uintptr_t)vec,
-			.vec_len = VEC_LEN,
+			.vec_len = vec_length(s->end - at),
 			.max_pages = s->max_pages,
 			.category_mask = s->mask,
 			.category_anyof_mask = s->anyof,
