@@ -40,6 +40,7 @@ const struct way_info way_infos[] = {
 	{"collapse", "MADV_COLLAPSE", 0, NULL},
 	{"guard", "MADV_GUARD_INSTALL and REMOVE in anonymous memory", 0, NULL},
 	{"guard-file", "the same in private and shared maps of files", 0, NULL},
+	{"hugetlb", "huge pages of the pool: stores, read, drops, holes, two mappings", WAY_ENGINE, NULL},
 	{"fork", "fork, stores on both sides", 0, NULL},
 	{"family", "children that live for some rounds and write", WAY_ENGINE, NULL},
 	{"spawn", "vfork with stores in the child, posix_spawn", WAY_ENGINE, NULL},

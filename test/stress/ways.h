@@ -57,7 +57,7 @@ struct way {
 	void (*helper)(pid_t target);  /* a step of the helper */
 };
 extern const struct way ways_stores[], ways_kernel[], ways_rings[], ways_others[], ways_shared[], ways_maps[],
-	ways_advice[], ways_procs[], ways_pressure[];
+	ways_advice[], ways_hugetlb[], ways_procs[], ways_pressure[];
 
 #define CONTROL ((struct control *)CONTROL_ADDR)
 
