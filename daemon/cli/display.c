@@ -129,6 +129,31 @@ static void phases(struct display *d, json_t *all)
 	}
 }
 
+static void predicted(struct display *d, const json_t *ev)
+{
+	char a[32], b[32], c[32];
+	long long rounds = msg_int(ev, "rounds", 0);
+
+	fputs("the destination has what it needs; a migration now\n", d->out);
+	fprintf(d->out, "  memory    %s in %lld round%s, in %s at %.0f MiB/s\n",
+		display_bytes(msg_num(ev, "bytes", 0), a), rounds, rounds == 1 ? "" : "s",
+		display_ms(msg_num(ev, "ms", 0), b), msg_num(ev, "mib_s", 0));
+	fprintf(d->out, "  downtime  %s%s\n", display_ms(msg_num(ev, "downtime_ms", 0), c),
+		json_is_true(json_object_get(ev, "converges"))
+			? ""
+			: ", more than wanted (--downtime, --on-stall)");
+}
+
+/* "(predicted: ...)" behind a number of the summary. */
+static void beside(struct display *d, const json_t *ev, const char *key, const char *(*show)(double, char *))
+{
+	const json_t *p = json_object_get(ev, "predicted");
+	char b[32];
+
+	if (p)
+		fprintf(d->out, "  (predicted %s)", show(msg_num(p, key, 0), b));
+}
+
 static void summary(struct display *d, const json_t *ev)
 {
 	long long rounds = msg_int(ev, "rounds", d->rounds);
@@ -137,16 +162,21 @@ static void summary(struct display *d, const json_t *ev)
 	if (*d->program)
 		fprintf(d->out, "%s %s%s%s\n", d->program, d->verb, d->where ? " " : "",
 			d->where ? d->where : "");
-	fprintf(d->out, "  memory    %s in %lld round%s (%lld pages)\n",
+	fprintf(d->out, "  memory    %s in %lld round%s (%lld pages)",
 		display_bytes(msg_num(ev, "bytes", 0), a), rounds, rounds == 1 ? "" : "s",
 		(long long)msg_int(ev, "pages", 0));
+	beside(d, ev, "bytes", display_bytes);
+	fputc('\n', d->out);
 	/* A pre-dump stops nothing. */
 	if (json_object_get(ev, "downtime_ms") && strcmp(msg_str(ev, "verb", ""), "pre-dump")) {
 		fprintf(d->out, "  downtime  %s", display_ms(msg_num(ev, "downtime_ms", 0), a));
 		phases(d, json_object_get(ev, "phases"));
+		beside(d, ev, "downtime_ms", display_ms);
 		fputc('\n', d->out);
 	}
-	fprintf(d->out, "  in all    %s\n", display_ms(msg_num(ev, "total_ms", 0), b));
+	fprintf(d->out, "  in all    %s", display_ms(msg_num(ev, "total_ms", 0), b));
+	beside(d, ev, "ms", display_ms);
+	fputc('\n', d->out);
 }
 
 /* One line per interval; the head again after a screen of them. */
@@ -240,6 +270,8 @@ void display_event(struct display *d, const json_t *ev)
 		settled(d, ev);
 	else if (!strcmp(name, "sample"))
 		sample(d, ev);
+	else if (!strcmp(name, "prediction"))
+		predicted(d, ev);
 	else if (!strcmp(name, "done"))
 		!strcmp(msg_str(ev, "verb", ""), "track") ? tracked(d, ev) : summary(d, ev);
 	else if (!strcmp(name, "cancel") && strcmp(d->verb, "tracked"))

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "migrate/migrate.h"
+#include "migrate/rehearsal.h"
 
 #include <errno.h>
 #include <string.h>
 
 #include "base/util.h"
 #include "cli/capture.h"
+#include "cli/prediction.h"
 #include "cli/resume.h"
 #include "service/job.h"
 #include "service/msg.h"
@@ -14,6 +16,7 @@
 
 struct work {
 	struct migrate_options o;
+	uint64_t rehearsal_ms; /* 0: it is meant */
 	struct script script;
 	struct hooks hooks;
 };
@@ -23,13 +26,15 @@ static int work(void *ctx, int sock, const struct events *ev, struct error *e)
 	struct work *w = ctx;
 
 	(void)sock;
-	return migrate_run(&w->o, ev, e);
+	return w->rehearsal_ms ? rehearsal_run(&w->o, w->rehearsal_ms, ev, e) : migrate_run(&w->o, ev, e);
 }
 
 /* What the worker said last is known even if it was killed before it could say that it has ended well. */
 struct watch {
 	const struct events *events;
+	pid_t pid;
 	bool moved;
+	json_t *predicted; /* by a dry run before; NULL: there was none */
 };
 
 static void on_event(void *ctx, const json_t *ev)
@@ -38,7 +43,17 @@ static void on_event(void *ctx, const json_t *ev)
 
 	if (!strcmp(msg_str(ev, "event", ""), "state") && !strcmp(msg_str(ev, "state", ""), "moved"))
 		w->moved = true;
-	w->events->emit(w->events->ctx, ev);
+	if (!strcmp(msg_str(ev, "event", ""), "prediction"))
+		prediction_save(w->pid, ev);
+	if (strcmp(msg_str(ev, "event", ""), "done") || !w->predicted) {
+		w->events->emit(w->events->ctx, ev);
+		return;
+	}
+	json_t *both = json_deep_copy(ev);
+
+	json_object_set(both, "predicted", w->predicted);
+	w->events->emit(w->events->ctx, both);
+	json_decref(both);
 }
 
 static int prepare(struct cli *c, struct work *w, struct error *e)
@@ -56,6 +71,10 @@ static int prepare(struct cli *c, struct work *w, struct error *e)
 		return r;
 	w->o.time_limit_ms = (uint64_t)c->o.time_limit;
 	w->o.session.pid = pid;
+	if (c->o.dry_run)
+		w->rehearsal_ms = c->o.duration ? (uint64_t)c->o.duration : 3000;
+	else if (c->o.duration)
+		return error_say(e, EINVAL, "--duration goes with --dry-run");
 	w->o.to = c->o.to;
 	w->o.link = (struct link_options){c->o.keys, c->o.insecure};
 	w->o.journal_dir = rundir_path();
@@ -63,6 +82,22 @@ static int prepare(struct cli *c, struct work *w, struct error *e)
 	w->hooks = script_hooks(&w->script);
 	w->o.session.hooks = w->script.path ? &w->hooks : NULL;
 	return capture_check_target(pid, e);
+}
+
+/* The target is examined and followed, as by "track". */
+static int rehearse(struct cli *c, struct work *w, const struct events *ev, struct error *e)
+{
+	struct job *j = NULL;
+	int r = keeper_check(w->o.session.pid, e);
+
+	c->display.verb = "tracked";
+	c->display.where = NULL;
+	if (r == 0)
+		r = job_open(&j, "migrate", w->o.session.pid, ev, e);
+	if (r == 0)
+		r = job_run_worker(j, work, w, c->log.level, e);
+	job_free(j);
+	return r;
 }
 
 int verb_migrate(struct cli *c, struct error *e)
@@ -73,13 +108,17 @@ int verb_migrate(struct cli *c, struct error *e)
 	struct events events = {.emit = on_event, .ctx = &watch};
 	struct job *j = NULL;
 	int r = prepare(c, &w, e);
-	pid_t pid = w.o.session.pid;
+	pid_t pid = watch.pid = w.o.session.pid;
 
 	c->display.verb = "moved";
 	c->display.where = where;
 	display_target(&c->display, pid);
-	if (r == 0)
+	if (r == 0 && w.rehearsal_ms)
+		return rehearse(c, &w, &events, e);
+	if (r == 0) {
+		watch.predicted = prediction_find(pid);
 		r = job_open(&j, "migrate", pid, &events, e);
+	}
 	if (r == 0)
 		r = script_run(&w.script, "pre-dump", pid, e);
 	if (r == 0)
@@ -92,5 +131,8 @@ int verb_migrate(struct cli *c, struct error *e)
 		r = resume_after_death(c, j, pid, watch.moved, e);
 	job_free(j);
 	c->display.where = NULL;
+	if (r == 0)
+		prediction_forget(pid);
+	json_decref(watch.predicted);
 	return r;
 }

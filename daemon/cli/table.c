@@ -98,8 +98,10 @@ static const struct opt rows[] = {
 	 "look so often"},
 	{"count", 0, OPT_INT, 0, VERB_TRACK, AT(count), "N", NULL, 1, 1 << 30, "intervals",
 	 "end after so many"},
-	{"duration", 0, OPT_TIME, 0, VERB_TRACK, AT(duration), "TIME", NULL, 10, 604800000, NULL,
-	 "end after this time"},
+	{"duration", 0, OPT_TIME, 0, VERB_TRACK | VERB_MIGRATE, AT(duration), "TIME", NULL, 10, 604800000,
+	 NULL, "end after this time; with --dry-run: follow the target so long (3s)"},
+	{"dry-run", 0, OPT_FLAG, OPT_COMMAND, VERB_MIGRATE, AT(dry_run), NULL, NULL, 0, 0, NULL,
+	 "move nothing: ask the destination, follow the target, tell how it would go"},
 	{"svg", 0, OPT_STRING, OPT_COMMAND, VERB_TRACK, AT(svg), "FILE", NULL, 0, 0, NULL,
 	 "draw a plot of it at the end"},
 

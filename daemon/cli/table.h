@@ -7,7 +7,7 @@
 #include "service/options.h"
 
 struct cli_options {
-	bool help, version, json, no_default_config;
+	bool help, version, json, no_default_config, dry_run;
 	char *config, *images_dir, *work_dir, *log_file, *libdir;
 	int64_t verbosity;
 

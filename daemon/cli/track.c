@@ -140,19 +140,6 @@ static void on_event(void *ctx, const json_t *ev)
  * ---------------------------------------------------------------------------------------
  */
 
-/* Two trackers of one process would not see each other's pages. */
-static int check_keeper(pid_t pid, struct error *e)
-{
-	cleanup_close int keeper = keeper_connect(pid, false, NULL, e);
-
-	if (keeper >= 0)
-		return error_say(e, EBUSY,
-				 "process %d is tracked by a pre-dump chain: \"ferry "
-				 "cancel %d\" ends that",
-				 pid, pid);
-	return error_is(e) ? -e->code : 0;
-}
-
 static int prepare(struct tracking *t, struct error *e)
 {
 	struct cli *c = t->c;
@@ -173,7 +160,7 @@ static int prepare(struct tracking *t, struct error *e)
 					      .bandwidth = c->o.max_bandwidth};
 	r = capture_check_target(pid, e);
 	if (r == 0)
-		r = check_keeper(pid, e);
+		r = keeper_check(pid, e);
 	return r == 0 ? open_plot(t, c->o.svg, e) : r;
 }
 

@@ -158,6 +158,5 @@ void converge_predict(const struct track_sample *t, size_t n, uint64_t bandwidth
 	}
 	ret->rounds = k;
 	ret->downtime_ns = (bytes + now->untracked) / speed * 1e9 + now->collect_ns + l->fixed_ns;
-	if (ret->downtime_ns > l->downtime_ns)
-		ret->verdict = CONVERGE_STALLED;
+	ret->verdict = ret->downtime_ns > l->downtime_ns ? CONVERGE_STALLED : CONVERGE_SWITCH;
 }

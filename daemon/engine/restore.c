@@ -277,6 +277,36 @@ int restore_check(struct restore *r, struct error *e)
 	return 0;
 }
 
+static int check_pids(struct restore *r, struct error *e)
+{
+	const Ferry__Tree *tree =
+		(const Ferry__Tree *)snapshot_find(&r->snapshot, FERRY__RECORD_TYPE__RECORD_TREE, 0, 0);
+
+	if (!tree || !tree->n_processes)
+		return error_say(e, EPROTO, "no process was told of");
+	for (size_t i = 0; i < tree->n_processes; i++) {
+		const Ferry__TreeProcess *p = tree->processes[i];
+
+		/* kill(2) finds threads, too. */
+		if (kill(p->pid, 0) == 0 || errno != ESRCH)
+			return error_say(e, EEXIST, "pid %d (%s) is taken here", p->pid, p->comm);
+		for (size_t j = 0; j < p->n_tids; j++)
+			if (kill(p->tids[j], 0) == 0 || errno != ESRCH)
+				return error_say(e, EEXIST, "thread id %d of process %d (%s) is taken here",
+						 p->tids[j], p->pid, p->comm);
+	}
+	return 0;
+}
+
+int restore_check_all(struct restore *r, struct error *e)
+{
+	int x = restore_check(r, e);
+
+	if (x >= 0)
+		x = hugetlb_check_free(&r->snapshot, e);
+	return x < 0 ? x : check_pids(r, e);
+}
+
 int restore_sync(struct restore *r, struct error *e)
 {
 	int x = sync_all(r, e);

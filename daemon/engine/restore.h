@@ -37,6 +37,8 @@ int restore_feed(struct restore *r, const struct record *rec, struct error *e);
 int restore_sync(struct restore *r, struct error *e);
 /* Can what was fed so far (warm records too) be rebuilt here? */
 int restore_check(struct restore *r, struct error *e);
+/* The same, and whether pids and huge pages are to be had just now. For a rehearsal: nothing is made. */
+int restore_check_all(struct restore *r, struct error *e);
 /* Everything but the start: files, task state, ready to run. */
 int restore_prepare(struct restore *r, struct error *e);
 pid_t restore_root(const struct restore *r);

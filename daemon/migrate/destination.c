@@ -9,11 +9,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "arch/arch.h"
 #include "base/util.h"
 #include "engine/restore.h"
 #include "migrate/arrival.h"
+#include "migrate/hello.h"
 #include "migrate/peer.h"
+#include "migrate/rehearsal.h"
 #include "procfs/procfs.h"
 
 struct arrival {
@@ -61,24 +62,16 @@ static int reply_hello(struct arrival *a, struct error *e)
 {
 	cleanup_free char *life = journal_life();
 	Ferry__PeerHello h = FERRY__PEER_HELLO__INIT;
-	char host[256] = "";
-	size_t xsize;
+	char host[256];
 
-	gethostname(host, sizeof(host) - 1);
-	h.version = PEER_VERSION;
+	hello_fill(&h, host, life);
 	h.uuid = a->uuid;
-	h.software = "ferry";
-	h.arch = (char *)arch_name();
-	h.page_size = PAGE_SIZE_BYTES;
-	h.host = host;
-	h.life = life;
-	arch_xstate_features(&h.xstate_mask, &xsize);
 	return peer_send(&a->peer, FERRY__RECORD_TYPE__RECORD_PEER_HELLO, &h.base, e);
 }
 
 static int take_hello(struct arrival *a, const struct record *rec, struct error *e)
 {
-	struct restore_options o = {.detached = true};
+	struct restore_options o;
 	ProtobufCMessage *m;
 	int r = record_unpack(rec, &ferry__peer_hello__descriptor, &m, e);
 
@@ -86,14 +79,8 @@ static int take_hello(struct arrival *a, const struct record *rec, struct error 
 		return r;
 	const Ferry__PeerHello *h = (const Ferry__PeerHello *)m;
 
-	o.state.tcp_close = h->tcp_close;
-	o.state.shell_job = h->shell_job;
-	o.state.ghost_limit = h->ghost_limit;
-	if (h->version != PEER_VERSION)
-		r = error_say(e, EPROTONOSUPPORT,
-			      "the source speaks version %u of the protocol, this ferryd %u", h->version,
-			      PEER_VERSION);
-	else if (!journal_uuid_ok(h->uuid))
+	r = hello_accept(h, &o, e);
+	if (r >= 0 && !journal_uuid_ok(h->uuid))
 		r = error_say(e, EPROTO, "the source sent no valid migration id");
 	if (r >= 0) {
 		memcpy(a->uuid, h->uuid, sizeof(a->uuid));
@@ -242,6 +229,8 @@ static int serve(struct arrival *a, struct error *e)
 		return answer_query(a, &rec, e);
 	if (!rec.is_pages && rec.type == FERRY__RECORD_TYPE__RECORD_PEER_DONE)
 		return take_done(a, &rec, e);
+	if (!rec.is_pages && rec.type == FERRY__RECORD_TYPE__RECORD_PEER_CHECK)
+		return rehearsal_serve(&a->peer, &rec, a->events, e);
 	if (rec.is_pages || rec.type != FERRY__RECORD_TYPE__RECORD_PEER_HELLO)
 		return error_say(e, EPROTO, "the peer began with record %u instead of HELLO",
 				 rec.is_pages ? 4 : rec.type);

@@ -15,11 +15,11 @@
 #include <unistd.h>
 #include <uuid/uuid.h>
 
-#include "arch/arch.h"
 #include "base/util.h"
 #include "engine/source.h"
 #include "migrate/deadline.h"
 #include "migrate/doubt.h"
+#include "migrate/hello.h"
 #include "migrate/peer.h"
 
 struct migration {
@@ -39,18 +39,11 @@ static int hello(struct migration *m, struct error *e)
 {
 	Ferry__PeerHello h = FERRY__PEER_HELLO__INIT;
 	ProtobufCMessage *reply = NULL;
-	size_t xsize;
+	char host[256];
 
-	h.version = PEER_VERSION;
+	hello_fill(&h, host, "");
+	hello_fill_source(&h, &m->opt->session);
 	h.uuid = m->uuid;
-	h.software = "ferry";
-	h.arch = (char *)arch_name();
-	h.page_size = PAGE_SIZE_BYTES;
-	arch_xstate_features(&h.xstate_mask, &xsize);
-	h.tcp_close = m->opt->session.state.tcp_close;
-	h.shell_job = m->opt->session.state.shell_job;
-	h.ghost_limit = m->opt->session.state.ghost_limit;
-	h.pid = m->opt->session.pid;
 	peer_set_timeout(&m->peer, PEER_HELLO_SECS);
 	uint64_t t0 = now_ns();
 	int r = peer_send(&m->peer, FERRY__RECORD_TYPE__RECORD_PEER_HELLO, &h.base, e);
@@ -63,16 +56,7 @@ static int hello(struct migration *m, struct error *e)
 		return error_prefix(e, "%s", m->opt->to);
 	const Ferry__PeerHello *there = (const Ferry__PeerHello *)reply;
 
-	if (there->version != PEER_VERSION)
-		r = error_say(e, EPROTONOSUPPORT, "%s speaks version %u of the protocol, this ferry %u",
-			      m->opt->to, there->version, PEER_VERSION);
-	else if (strcmp(there->arch, arch_name()))
-		r = error_say(e, EINVAL, "%s is of architecture %s, this machine of %s", m->opt->to,
-			      there->arch, arch_name());
-	else if (h.xstate_mask & ~there->xstate_mask)
-		r = error_say(e, ENOTSUP,
-			      "%s lacks CPU register sets that programs here can use (xcr0 bits 0x%llx)",
-			      m->opt->to, (unsigned long long)(h.xstate_mask & ~there->xstate_mask));
+	r = hello_check(there, m->opt->to, e);
 	if (r >= 0) {
 		journal_set(m->machine.journal, m->opt->to, m->opt->link.insecure, there->life);
 		journal_add_process(m->machine.journal, m->opt->session.pid, 0, true);

@@ -29,8 +29,8 @@ _Static_assert(sizeof(struct pm_scan) == 96, "struct pm_scan_arg of linux/fs.h")
 #define SCAN_FLAG_WP       1u
 #define VEC_LEN            2048
 
-/* The kernel allocates and clears a buffer for as many regions as are asked for, which is most of what a small
- * scan costs. */
+/* The kernel allocates and clears a buffer for as many regions as are asked for, which is most of what a
+ * small scan costs. */
 static uint64_t vec_length(uint64_t bytes)
 {
 	return MIN(bytes / PAGE_SIZE_BYTES + 2, (uint64_t)VEC_LEN);

@@ -95,3 +95,14 @@ int keeper_end(pid_t pid, struct error *e)
 	/* No answer: it ended at the same moment, which is what was wanted. */
 	return 1;
 }
+
+int keeper_check(pid_t pid, struct error *e)
+{
+	cleanup_close int keeper = keeper_connect(pid, false, NULL, e);
+
+	if (keeper >= 0)
+		return error_say(e, EBUSY,
+				 "process %d is tracked by a pre-dump chain: \"ferry cancel %d\" ends that",
+				 pid, pid);
+	return error_is(e) ? -e->code : 0;
+}

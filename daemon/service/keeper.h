@@ -24,5 +24,8 @@
 int keeper_connect(pid_t pid, bool start, const struct chain_ops *ops, struct error *e);
 /* Send a request with its descriptors. The answers are for job_run_peer(). */
 int keeper_request(int sock, const struct chain_request *r, struct error *e);
+/* -EBUSY if @pid has one: it is tracked already, and two trackers of one process would not see each other's
+ * pages. */
+int keeper_check(pid_t pid, struct error *e);
 /* End the keeper of @pid, if there is one. 1: there was one, and it has ended; 0: none. */
 int keeper_end(pid_t pid, struct error *e);
