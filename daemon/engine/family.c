@@ -19,10 +19,12 @@
 #include <linux/sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "base/util.h"
+#include "state/files/terminal.h"
 
 static struct thread *leader(struct process *p)
 {
@@ -161,10 +163,11 @@ static int make_thread(struct process *p, pid_t tid, struct error *e)
 	return 0;
 }
 
-static int inject_simple(struct process *p, long nr, uint64_t a0, uint64_t a1, const char *what,
-			 struct error *e)
+/* @ret: the result; may be NULL. */
+static int inject_value(struct process *p, long nr, uint64_t a0, uint64_t a1, uint64_t a2, int64_t *ret,
+			const char *what, struct error *e)
 {
-	uint64_t args[6] = {a0, a1};
+	uint64_t args[6] = {a0, a1, a2};
 	int64_t result = 0;
 	int r = skeleton_stop(p, e);
 
@@ -172,7 +175,15 @@ static int inject_simple(struct process *p, long nr, uint64_t a0, uint64_t a1, c
 		r = task_syscall(&leader(p)->task, nr, args, &result, NULL, NULL, e);
 	if (r < 0)
 		return r;
+	if (ret)
+		*ret = result;
 	return result < 0 ? error_set(e, -result, "pid %d: %s", p->pid, what) : 0;
+}
+
+static int inject_simple(struct process *p, long nr, uint64_t a0, uint64_t a1, const char *what,
+			 struct error *e)
+{
+	return inject_value(p, nr, a0, a1, 0, NULL, what, e);
 }
 
 /* --- the tree -------------------------------------------------------------------------------------- */
@@ -250,14 +261,43 @@ static struct process *member_of(struct skeletons *s, const struct process *pare
 
 /* --- the tree -------------------------------------------------------------------------------------- */
 
-static int found_session(struct process *p, const Ferry__TreeProcess *tp, struct error *e)
+/* The leader of a session takes its terminal before its children are cloned: they have it from then on. */
+static int take_terminal(struct skeletons *s, struct process *p, const Ferry__TreeProcess *tp,
+			 struct error *e)
 {
-	if (!founds_session(tp) || p->sid == p->pid)
-		return 0;
-	int r = inject_simple(p, SYS_setsid, 0, 0, "found its session", e);
+	struct skeleton *k = p->data;
+	int64_t pidfd = -1, fd = -1;
+	int slave, r;
 
-	p->sid = p->pgid = p->pid;
+	if (!tp->tty || !k || k->has_terminal)
+		return 0;
+	r = terminal_slave(s->rebuild, tp->tty - 1, &slave, e);
+	if (r >= 0)
+		r = inject_value(p, SYS_pidfd_open, getpid(), 0, 0, &pidfd, "get at the host's terminal", e);
+	if (r >= 0)
+		r = inject_value(p, SYS_pidfd_getfd, pidfd, slave, 0, &fd, "fetch its terminal", e);
+	if (r >= 0)
+		r = inject_value(p, SYS_ioctl, fd, TIOCSCTTY, 0, NULL, "take its controlling terminal", e);
+	if (fd >= 0 && r >= 0)
+		r = inject_simple(p, SYS_close, fd, 0, "close its terminal", e);
+	if (pidfd >= 0 && r >= 0)
+		r = inject_simple(p, SYS_close, pidfd, 0, "close the host's pidfd", e);
+	k->has_terminal = r >= 0;
 	return r;
+}
+
+static int found_session(struct skeletons *s, struct process *p, const Ferry__TreeProcess *tp,
+			 struct error *e)
+{
+	int r = 0;
+
+	if (!founds_session(tp))
+		return 0;
+	if (p->sid != p->pid) {
+		r = inject_simple(p, SYS_setsid, 0, 0, "found its session", e);
+		p->sid = p->pgid = p->pid;
+	}
+	return r < 0 ? r : take_terminal(s, p, tp, e);
 }
 
 int family_make(struct skeletons *s, const Ferry__Tree *tree, const Ferry__TreeProcess *tp, pid_t holder,
@@ -271,7 +311,7 @@ int family_make(struct skeletons *s, const Ferry__Tree *tree, const Ferry__TreeP
 		return error_say(e, EINVAL, "pid %d: its parent %d is not in the tree", tp->pid, tp->ppid);
 	/* Those who stay in the session that their parent has left are made before it leaves. */
 	if (tp->sid == ptp->sid || founds_session(tp))
-		r = found_session(parent, ptp, e);
+		r = found_session(s, parent, ptp, e);
 	else if (!wanted(tree, tp->sid) && tp->sid != parent->sid && !s->shell_job) {
 		creator = member_of(s, parent, tp->sid);
 		if (!creator)
@@ -354,7 +394,7 @@ int family_settle(struct skeletons *s, const Ferry__Tree *tree, struct error *e)
 	int r = 0;
 
 	for (size_t i = 0; i < tree->n_processes && r >= 0; i++)
-		r = found_session(tree_find(s->tree, tree->processes[i]->pid), tree->processes[i], e);
+		r = found_session(s, tree_find(s->tree, tree->processes[i]->pid), tree->processes[i], e);
 	if (r >= 0)
 		r = check_sessions(s, tree, e);
 	return r < 0 ? r : set_groups(s, tree, e);

@@ -13,6 +13,7 @@
 #include "base/util.h"
 #include "engine/kin.h"
 #include "procfs/procfs.h"
+#include "state/files/terminal.h"
 
 static bool has_layout(const struct process *p)
 {
@@ -59,6 +60,7 @@ Ferry__Tree *session_tree_message(struct session *s)
 		tp->exit_status = p->exit_status;
 		tp->exit_signal = st.exit_signal;
 		tp->start_time = p->start_time;
+		tp->tty = p->sid == p->pid ? terminal_of(p->pid) : 0;
 		tp->comm = xstrdup(p->comm);
 		tp->n_tids = p->n_threads;
 		tp->tids = xcalloc(p->n_threads, sizeof(*tp->tids));

@@ -32,6 +32,7 @@ struct skeleton { /* process->data */
 	struct page_set has;   /* pages it was given: what a clone of it would inherit */
 	struct page_set drops; /* to be given back before anything is written over them */
 	uint64_t start_time;   /* at the source */
+	bool has_terminal;     /* as the leader of a session */
 	struct place place;
 };
 

@@ -12,6 +12,7 @@
 #include "arch/arch.h"
 #include "base/util.h"
 #include "procfs/procfs.h"
+#include "state/files/files.h"
 #include "state/memory/named.h"
 
 int session_freeze(struct session *s, struct error *e)
@@ -135,6 +136,10 @@ int session_end(struct session *s, enum session_end end, struct error *e)
 	if (s->injected)
 		r = capture_undo(s, e);
 	s->injected = false;
+	int u = files_capture_undo(&s->capture, e);
+
+	if (r >= 0)
+		r = u;
 	for (size_t i = 0; end == SESSION_STOP && i < s->tree->n; i++)
 		if (s->tree->procs[i]->state == PROCESS_ALIVE)
 			kill(s->tree->procs[i]->pid, SIGSTOP);

@@ -17,6 +17,7 @@ const struct state_kind *const state_kinds[] = {
 	&kind_fs,
 	&kind_fdtable,
 	&kind_locks,
+	&kind_terminal,
 	&kind_sched,
 	&kind_process,
 	&kind_thread,

@@ -53,6 +53,7 @@ void files_capture_reset(struct files_capture *f)
 	index_map_deinit(&f->by_ghost);
 	index_map_deinit(&f->by_pipe);
 	index_map_deinit(&f->locked);
+	index_map_deinit(&f->ttys);
 	f->locks_read = f->locks_everywhere = false;
 	free(f->pipes);
 	f->pipes = NULL;
@@ -89,11 +90,17 @@ void files_capture_free(struct capture *c)
 	free(f->links);
 	free(f->devs);
 	inode_paths_free(f->inode_paths);
+	tty_forget_drained(f);
 	index_map_deinit(&f->by_number);
 	index_map_deinit(&f->by_tid);
 	index_map_deinit(&f->by_dev);
 	free(f);
 	c->files = NULL;
+}
+
+int files_capture_undo(struct capture *c, struct error *e)
+{
+	return c->files ? tty_undo(c, e) : 0;
 }
 
 void files_drop_extra(struct capture *c)

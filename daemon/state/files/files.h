@@ -17,12 +17,14 @@
 #include "state/files/fd_type.h"
 #include "state/kind.h"
 
-extern const struct state_kind kind_files, kind_fdtable, kind_fs, kind_locks;
+extern const struct state_kind kind_files, kind_fdtable, kind_fs, kind_locks, kind_terminal;
 
 /* --- for the engine ----------------------------------------------------------------------------------- */
 /* Drop what capture keeps in c->files and c->sockets. Copies of target descriptors are never kept beyond a
  * call. */
 void files_capture_free(struct capture *c);
+/* The target goes on here: put back what had to be taken from it to be captured. It still stands. */
+int files_capture_undo(struct capture *c, struct error *e);
 /* Close the host's descriptors (the target's own are in place) and drop r->files and r->sockets. @started:
  * the tree runs, what it replaced (names of sockets on a shared file system) is gone for good; otherwise that
  * is put back. NULL-safe. */
@@ -109,7 +111,10 @@ struct files_capture {
 	bool locks_read;         /* those of /proc/locks are in `locked` */
 	bool locks_everywhere;   /* any file may have one that /proc/locks does not show */
 	struct index_map locked; /* (device, inode) -> 1 */
+	struct index_map ttys;   /* (index, 0) of pseudo-terminals whose master was seen */
 	/* Outlive a scan. */
+	struct drained *drained; /* tty.c */
+	size_t n_drained, cap_drained;
 	struct link_cache *links;
 	size_t n_links, cap_links;
 	struct index_map by_number; /* (pid, fd) -> links */
@@ -155,6 +160,8 @@ struct files_rebuild {
 	struct pipe_object *pipes;
 	size_t n_pipes, cap_pipes;
 	struct index_map pipe_by_id;
+	struct terminal *terminals; /* terminal.c */
+	size_t n_terminals, cap_terminals;
 	struct dead_dir *dirs; /* dead_dir.c */
 	size_t n_dirs, cap_dirs;
 	struct dead_process *dead; /* pidfd.c */
@@ -194,6 +201,11 @@ int files_open_flags(int flags);
 
 /* Of the frozen target, before anything of it is opened: refuse events that wait to be read. */
 int inotify_check_queues(struct capture *c, struct error *e);
+/* Was the master of this pseudo-terminal found in the tree? */
+bool tty_has_master(struct capture *c, int index);
+int tty_undo(struct capture *c, struct error *e);
+void tty_forget_drained(struct files_capture *f);
+void terminals_free(struct files_rebuild *f);
 /* Refuse a description that is only queued in a socket and holds a lock: nobody could take it again. */
 int locks_check_extra(const struct fd_facts *f, const char *fdinfo, struct error *e);
 /* Deleted directories, as working directory or open. */
@@ -221,4 +233,4 @@ void pidfds_free(struct files_rebuild *f);
 void unix_capture_free(struct capture *c);
 void unix_rebuild_free(struct rebuild *r);
 extern const struct fd_type fd_regular, fd_ghost, fd_pipe, fd_fifo, fd_eventfd, fd_epoll, fd_timerfd,
-	fd_signalfd, fd_memfd, fd_userfaultfd, fd_pidfd, fd_inotify, fd_unix, fd_inet, fd_refused;
+	fd_signalfd, fd_memfd, fd_userfaultfd, fd_pidfd, fd_inotify, fd_tty, fd_unix, fd_inet, fd_refused;

@@ -29,20 +29,10 @@ static bool is_own_thread(pid_t tid)
 static int process_preflight(struct capture *c, struct process *p, struct error *e)
 {
 	struct proc_status status;
-	struct proc_stat stat;
 	pid_t tracer;
-	int r = proc_stat_read(p->pid, 0, &stat, e);
+	int r = proc_status_read(p->pid, 0, &status, e);
 
 	(void)c;
-	if (r < 0)
-		return r;
-	if (stat.tty_nr != 0)
-		return error_say(
-			e, EOPNOTSUPP,
-			"pid %d: has a controlling terminal; start it with setsid or in the background of a "
-			"service",
-			p->pid);
-	r = proc_status_read(p->pid, 0, &status, e);
 	if (r < 0)
 		return r;
 	tracer = status.tracer;

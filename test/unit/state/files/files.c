@@ -164,10 +164,15 @@ static void fanotify_setup(int k)
 	MUST(fanotify_init(FAN_CLASS_NOTIF, O_RDONLY) == 0);
 }
 
+static int outside_master = -1;
+
+/* Its master stays with the test. */
+static char outside[64]; /* its master stays with the test */
+
 static void terminal_setup(int k)
 {
 	(void)k;
-	MUST(open("/dev/ptmx", O_RDWR | O_NOCTTY) == 0);
+	MUST(open(outside, O_RDWR | O_NOCTTY) == 0);
 }
 
 static void netlink_setup(int k)
@@ -187,7 +192,14 @@ static void test_refused(void **state)
 	(void)state;
 	refused(&(struct scenario){lost_name_setup, NULL, 1, {0}}, 0, "has lost this name");
 	refused(&(struct scenario){fanotify_setup, NULL, 1, {0}}, 0, "fanotify");
-	refused(&(struct scenario){terminal_setup, NULL, 1, {0}}, 0, "terminal");
+	outside_master = fcntl(posix_openpt(O_RDWR | O_NOCTTY), F_DUPFD, 100);
+	assert_true(outside_master >= 100 && unlockpt(outside_master) == 0);
+	int master = posix_openpt(O_RDWR | O_NOCTTY);
+
+	assert_true(master >= 0 && unlockpt(master) == 0);
+	snprintf(outside, sizeof(outside), "%s", ptsname(master));
+	refused(&(struct scenario){terminal_setup, NULL, 1, {0}}, 0, "the other side of its terminal");
+	close(master);
 	refused(&(struct scenario){netlink_setup, NULL, 1, {0}}, 0, "netlink socket");
 	refused(&(struct scenario){pidfd_setup, NULL, 1, {0}}, 0, "pidfd");
 }

@@ -5,6 +5,8 @@
 #include <sys/ioctl.h>
 #include <sys/ptrace.h>
 
+#include "state/files/files.h"
+
 static const struct state_kind *const kinds[] = {&kind_process, NULL};
 
 static void write_text(const char *path, const char *text)
@@ -115,8 +117,12 @@ static void test_terminal(void **state)
 	await(0, 1);
 	assert_int_equal(shared[15], 0);
 	side_list(&s, pid);
-	assert_int_equal(kind_process.preflight(NULL, &s.p, &e), -EOPNOTSUPP);
-	assert_non_null(strstr(e.text, "has a controlling terminal; start it with setsid"));
+	struct tree none = {0};
+	struct capture c = {.tree = &none};
+
+	assert_int_equal(kind_terminal.preflight(&c, &s.p, &e), -ENOTSUP);
+	assert_non_null(strstr(e.text, "the other side of its controlling terminal"));
+	files_capture_free(&c);
 	finish(pid);
 	close(terminal);
 	close(master);
