@@ -63,7 +63,7 @@ use_tmux() {
 	keys "$1" 'fg' Enter
 	sleep 0.3
 	keys "$1" 'C-c'
-	keys "$1" 'jobs; echo co''lumns $COLUMNS; stty size; echo fin''ished' Enter
+	keys "$1" 'clear; jobs; echo co''lumns $COLUMNS; stty size; echo fin''ished' Enter
 	screen "$1" '^finished'
 	screen "$1" '^columns 80'
 	screen "$1" '^23 80|^24 80'
