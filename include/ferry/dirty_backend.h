@@ -35,7 +35,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define FERRY_DIRTY_BACKEND_ABI 2
+#define FERRY_DIRTY_BACKEND_ABI 3
 
 /* Capabilities (struct dirty_backend_ops.caps) */
 #define DIRTY_CAP_RUNNING    (1u << 0) /* rounds may be made while the target runs, and lose nothing */
@@ -100,7 +100,7 @@ struct dirty_target {
 	int64_t (*syscall)(void *ctx, long nr, const uint64_t args[6]);
 };
 
-/* All pointers and strings live as long as the shared object is loaded. No slot may be NULL. */
+/* All pointers and strings live as long as the shared object is loaded. No slot may be NULL, but the last. */
 struct dirty_backend_ops {
 	uint32_t abi_version; /* FERRY_DIRTY_BACKEND_ABI */
 	uint32_t size;        /* sizeof(struct dirty_backend_ops) */
@@ -162,6 +162,16 @@ struct dirty_backend_ops {
 	 * fine. Also between begin and end, after any error.
 	 */
 	void (*detach)(struct dirty_session *s);
+	/*
+	 * May be NULL: never.  Of the pieces of shared memory (DIRTY_VMA_SHARED) of this process: does
+	 * collect tell all writes through them, and through whatever the process made of them (mremap), and
+	 * was that so ever since the last call?  Then, and if nobody else can reach the memory, the caller
+	 * takes the answers of collect for the whole truth, in the final pass too, where a range that has no
+	 * page counts as written.  Not so when a piece was armed since, or was not what had been armed; when
+	 * pages were taken away from under it (MADV_REMOVE), ever.  Once in each round, after its `end`, or
+	 * in the final pass before its `begin`.  1 or 0.
+	 */
+	int (*shared_sure)(struct dirty_session *s);
 };
 
 __attribute__((visibility("default"))) const struct dirty_backend_ops *ferry_dirty_backend(void);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A program to be moved:  bench-prog SIZE_MIB RATE_MIB_S [thp] [seq] [touch]
+ * A program to be moved:  bench-prog SIZE_MIB RATE_MIB_S [thp] [seq] [touch] [shared]
  * One thread rewrites random pages of SIZE_MIB at RATE_MIB_S (0: as fast as it can), checking the old content
  * of each. Another stamps CLOCK_MONOTONIC every millisecond and keeps the longest gap between two stamps:
  * that is what the program missed of its life.  thp: huge pages.  seq: pages in their order.  touch: only one
  * word of each page is written, and nothing checked, so that the cost of the first write to a page shows.
+ * shared: the memory is mapped MAP_SHARED.
  */
 #include <pthread.h>
 #include <stdbool.h>
@@ -147,10 +148,10 @@ static void work(uint64_t *memory, uint32_t *versions, uint64_t pages, uint64_t 
 	}
 }
 
-static void *map(void *where, uint64_t size)
+static void *map(void *where, uint64_t size, int flags)
 {
 	void *p = mmap(where, size, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | (where ? MAP_FIXED_NOREPLACE : 0), -1, 0);
+		       flags | MAP_ANONYMOUS | (where ? MAP_FIXED_NOREPLACE : 0), -1, 0);
 
 	if (p == MAP_FAILED) {
 		perror("mmap");
@@ -167,7 +168,7 @@ int main(int argc, char **argv)
 	pthread_t thread;
 
 	if (argc < 3) {
-		fprintf(stderr, "usage: bench-prog SIZE_MIB RATE_MIB_S [thp] [seq] [touch]\n");
+		fprintf(stderr, "usage: bench-prog SIZE_MIB RATE_MIB_S [thp] [seq] [touch] [shared]\n");
 		return 2;
 	}
 	size = strtoull(argv[1], NULL, 10) << 20;
@@ -176,9 +177,13 @@ int main(int argc, char **argv)
 		return 2;
 	sequential = word_of(argc, argv, "seq");
 	touch_only = word_of(argc, argv, "touch");
-	stats = map((void *)STATS_ADDRESS, PAGE);
-	memory = map(NULL, size);
-	versions = map(NULL, size / PAGE * sizeof(*versions));
+	stats = map((void *)STATS_ADDRESS, PAGE, MAP_PRIVATE);
+	/* Ferry in a pid namespace of its own is only sure of what is younger than the process
+	 * (state/memory/sure.c), and start times are told in hundredths of a second. */
+	if (word_of(argc, argv, "shared"))
+		usleep(30000);
+	memory = map(NULL, size, word_of(argc, argv, "shared") ? MAP_SHARED : MAP_PRIVATE);
+	versions = map(NULL, size / PAGE * sizeof(*versions), MAP_PRIVATE);
 	madvise(memory, size, word_of(argc, argv, "thp") ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 	for (uint64_t page = 0; page < size / PAGE; page++)
 		fill(memory + page * PAGE / 8, page, 0);

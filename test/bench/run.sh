@@ -3,7 +3,7 @@
 # Measures ferry and prints a table (markdown).
 #   run.sh [-q] [-o FILE] [-r REPEATS] [ROW...]
 # -q: small sizes, once, to see that it works; -o: write the page there too, e.g. docs/benchmarks.md.
-# ROW: quiet migrate migrate-big leave full rate tree forked sparse vmas processes hole overhead (default: all).
+# ROW: quiet migrate migrate-big shared leave full rate tree forked sparse vmas processes hole overhead (default: all).
 # FERRY_BIN_DIR (build/bin): ferry and ferryd; the programs under test are beside it in bench/. TMPDIR (default: a tmpfs of its own)
 # holds the images, so that the speed of a disk does not come in. FERRY_OPTS: more options for dump, pre-dump and migrate.
 set -u
@@ -25,7 +25,7 @@ while [ $# -gt 0 ]; do
 	esac
 	shift
 done
-[ ${#rows[@]} -gt 0 ] || rows=(quiet migrate migrate-big leave full rate tree forked sparse vmas processes hole overhead)
+[ ${#rows[@]} -gt 0 ] || rows=(quiet migrate migrate-big shared leave full rate tree forked sparse vmas processes hole overhead)
 [ "$(id -u)" = 0 ] || { echo "run.sh: needs root" >&2; exit 77; }
 for program in "$bin/ferry" "$bin/ferryd" "$programs/bench-prog" "$programs/bench-stat" "$programs/bench-tree" "$programs/bench-forked" "$programs/bench-witness" "$programs/bench-scale"; do
 	[ -x "$program" ] || { echo "run.sh: no $program" >&2; exit 2; }
@@ -161,11 +161,12 @@ quiet() {
 	row "$small MiB, nothing done to it for $seconds s: longest gap" "$(median "${gaps[@]}") ms" "$(and_net)"
 }
 
+# migrate_size SIZE [shared]
 migrate_size() {
 	clear
 	for _ in $(seq $repeats); do
 		hosts
-		start bench-prog "$1" 50
+		start bench-prog "$1" 50 ${2-}
 		watch
 		stat A reset
 		ferry A "$work/events" migrate "$pid" --to 192.0.2.2 --insecure "${more[@]}" || { stop A; return; }
@@ -174,7 +175,7 @@ migrate_size() {
 		events "$work/events"
 		stop B
 	done
-	row "migrate $1 MiB, 50 MiB/s rewritten: longest gap" "$(median "${gaps[@]}") ms" \
+	row "migrate $1 MiB${2:+ of shared memory}, 50 MiB/s rewritten: longest gap" "$(median "${gaps[@]}") ms" \
 		"$(and_net); downtime by ferry's own count $(median "${downtimes[@]}") ms; $(median "${rounds[@]}") rounds, $(median "${totals[@]}") ms in all"
 	note "   last: $(done_phases "$work/events")"
 }
@@ -188,6 +189,11 @@ migrate-big() {
 	migrate_size $big
 	row "gap at $big MiB to gap at $small MiB" "$(ratio "$(median "${gaps[@]}")" "${gap_small:-0}")" \
 		"without the times the machine stood still: $(ratio "$(median "${nets[@]}")" "${net_small:-0}"); goal: at most 1.5"
+}
+
+shared() {
+	migrate_size $small shared
+	migrate_size $big shared
 }
 
 leave() {
@@ -325,7 +331,7 @@ hosts
 for name in "${rows[@]}"; do
 	note "-- $name"
 	case $name in
-	quiet | migrate | migrate-big | leave | full | rate | tree | forked | sparse | vmas | processes | hole | overhead) "$name" ;;
+	quiet | migrate | migrate-big | shared | leave | full | rate | tree | forked | sparse | vmas | processes | hole | overhead) "$name" ;;
 	*) note "no such row: $name" && exit 2 ;;
 	esac
 done

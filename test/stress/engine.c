@@ -142,6 +142,14 @@ static int warm_round(struct run *x, struct error *e)
 	return r;
 }
 
+static bool any_sure(const struct memory *m)
+{
+	for (size_t i = 0; i < m->n_objects; i++)
+		if (m->objects[i]->sure)
+			return true;
+	return false;
+}
+
 /* Frozen: the last pages, all of the state where the way needs that, and the comparison. */
 static int last_round(struct run *x, struct error *e)
 {
@@ -157,6 +165,7 @@ static int last_round(struct run *x, struct error *e)
 		return r;
 	}
 	r = stress_last_pages(s, x->out, e);
+	x->r->sure += r >= 0 && any_sure(s->memory);
 	if (r >= 0)
 		r = synchronise(x, e);
 	subject_relax(x->o->cgroup, true);
@@ -237,6 +246,21 @@ static void refused(struct run *x, int code, const struct error *e)
 	}
 }
 
+/* Few rounds are over before it can be. */
+static void was_sure(struct run *x)
+{
+	struct stress_result *res = x->r;
+	const struct dirty_backend_ops *ops = x->session->memory->backend.ops;
+
+	if (res->verdict != STRESS_EQUAL || !ops || !ops->shared_sure)
+		return;
+	if (res->sure || (x->subject.way->flags & WAY_SURE))
+		snprintf(res->text, sizeof(res->text), "shared memory not compared by ferry in %u of %u",
+			 res->sure, res->compares);
+	if (!res->sure && res->rounds >= 500 && (x->subject.way->flags & WAY_SURE))
+		res->verdict = STRESS_FAILED;
+}
+
 void stress_engine(const struct stress_options *o, const struct way_info *way, struct stress_result *res)
 {
 	struct run x = {.o = o, .r = res};
@@ -258,6 +282,8 @@ void stress_engine(const struct stress_options *o, const struct way_info *way, s
 				r = follow(&x, &e);
 			if (r >= 0)
 				res->verdict = res->different ? STRESS_DIFFERS : STRESS_EQUAL;
+			if (r >= 0)
+				was_sure(&x);
 			else
 				snprintf(res->text, sizeof(res->text), "%.30s: %.540s", e.phase, e.text);
 		}

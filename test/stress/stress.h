@@ -18,6 +18,7 @@ struct stress_result {
 	enum { STRESS_EQUAL, STRESS_DIFFERS, STRESS_REFUSED, STRESS_SKIPPED, STRESS_FAILED } verdict;
 	char text[600];
 	unsigned rounds, compares;
+	unsigned sure;      /* engine: of these with shared memory that was not compared by ferry */
 	uint64_t compared;  /* pages */
 	uint64_t different; /* pages, of all compares */
 	uint64_t reported;  /* by the backend; engine: sent */

@@ -42,10 +42,18 @@ struct memory_object {
 	struct page_set sent;
 	struct page_hashes *hashes; /* of what was sent */
 	struct page_use use;
-	bool untracked;      /* in this round: a mapping of it is */
-	unsigned rest;       /* rounds till it is compared again as a whole */
-	bool constant;       /* sealed, and looked at as a whole since */
-	bool settled;        /* it was compared since the freeze */
+	bool untracked;    /* in this round: a mapping of it is */
+	unsigned rest;     /* rounds till it is compared again as a whole */
+	bool constant;     /* sealed, and looked at as a whole since */
+	bool settled;      /* it was compared since the freeze */
+	bool sure;         /* since it was compared last, mappings tell all that is written (sure.c) */
+	bool ready;        /* to be compared in this round, and sure from then on */
+	bool quiet, alone; /* of sure.c: nothing untold since the last round; nobody outside has it */
+	uint64_t mapped, mapped_now, n_mapped; /* of sure.c: a hash of who maps it where */
+	uint64_t noisy;                        /* ns: when it was not quiet last */
+	uint64_t collected;                    /* ns: when a mapping of it was protected last */
+	struct page_set young;                 /* read soon after that: to be read again */
+	uint64_t young_since;                  /* ns: when the last of them were protected */
 	uint64_t stat_stamp; /* mtime, ctime, blocks and size in one hash at the last round; 0: never read */
 };
 
@@ -63,6 +71,8 @@ struct page_plan {
 	struct page_set go;      /* to be read and sent */
 	struct page_set drop;    /* was sent, and is no longer there */
 };
+
+#define SENTINELS 8
 
 struct memory_process {
 	pid_t pid;
@@ -93,6 +103,8 @@ struct memory_process {
 	struct page_plan *plan;     /* of the round being made */
 	size_t n_plan;
 	struct page_use use;
+	uint64_t sentinels[SENTINELS]; /* pages that would tell of a fork (forks.c) */
+	unsigned n_sentinels;
 	struct page_set unmapped; /* of the round being made: was sent, and is no longer mapped */
 };
 
@@ -124,6 +136,8 @@ struct round_stats {
 
 struct memory {
 	struct backend backend; /* ops NULL: no tracking */
+	struct tree *tree;      /* whose processes are followed; NULL: not looked at yet */
+	bool asked;             /* since the freeze: memory_objects_ask */
 	struct memory_object **objects;
 	size_t n_objects;
 	uint64_t next_id;
@@ -204,6 +218,14 @@ int memory_objects_round(struct memory *m, struct stream_out *out, bool final, s
  * written; or -errno. */
 int memory_object_changes(struct memory *m, struct memory_object *o, bool final, struct page_set *ret_go,
 			  struct page_set *ret_gone, struct error *e);
+/* sure.c: asks about the time since the last call; fills in `quiet`, `ready` and `sure` of all objects. */
+void memory_objects_ask(struct memory *m, bool final);
+/* Frozen: what was written to those that are sure, into `dirty`. */
+void memory_objects_collect(struct memory *m);
+/* forks.c: certainly none since the last call (and at the first one nothing is known). */
+bool forks_none(struct memory_process *mp);
+/* Between the collect of a round and its send. */
+void forks_drop_written(struct memory_process *mp);
 /* The target was frozen just now: what was known of objects may have changed. */
 void memory_objects_frozen(struct memory *m);
 /* All objects as a message for the stream. malloc'ed tree. */

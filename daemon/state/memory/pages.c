@@ -61,6 +61,7 @@ static void object_free(struct memory_object *o)
 		ferry__file_identity__free_unpacked(o->file, NULL);
 	page_set_deinit(&o->dirty);
 	page_set_deinit(&o->unsure);
+	page_set_deinit(&o->young);
 	page_set_deinit(&o->sent);
 	page_hashes_free(o->hashes);
 	page_use_deinit(&o->use);

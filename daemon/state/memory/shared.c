@@ -31,6 +31,8 @@
 #define CHUNK (256u << 10)
 /* Rounds without a comparison after one that found nothing. */
 #define REST 3
+/* Less than this part of an object is looked at page by page. */
+#define FEW 16
 
 static uint64_t stamp(const struct stat *st)
 {
@@ -39,6 +41,26 @@ static uint64_t stamp(const struct stat *st)
 	uint64_t h = XXH3_64bits(v, sizeof(v));
 
 	return h ? h : 1;
+}
+
+/* What of @set has data, page by page: SEEK_HOLE would walk through all that follows. */
+static int data_of(const struct memory_object *o, const struct page_set *set, struct page_set *ret,
+		   struct error *e)
+{
+	for (size_t i = 0; i < set->n; i++)
+		for (uint64_t at = set->r[i].start; at < MIN(set->r[i].end, o->size);) {
+			off_t data = lseek(o->fd, (off_t)at, SEEK_DATA);
+
+			if (data < 0 && errno == ENXIO)
+				return 0;
+			if (data < 0)
+				return error_set(e, errno, "find data of shared memory object %s", o->name);
+			at = (uint64_t)data & ~(PAGE_SIZE_BYTES - 1);
+			if (at < set->r[i].end)
+				page_set_add(ret, at, at + PAGE_SIZE_BYTES);
+			at += PAGE_SIZE_BYTES;
+		}
+	return 0;
 }
 
 /* Data extents of the object inside [0, size), page aligned. */
@@ -194,8 +216,10 @@ static int find_dirty(struct memory_object *o, bool final, struct stat *sb, stru
 	uint64_t now = stamp(sb);
 
 	if (final)
-		whole |= !o->settled && !o->constant;
-	else if (now != o->stat_stamp || o->untracked)
+		whole |= !o->settled && !o->constant && !o->sure;
+	else if (o->ready)
+		whole = o->sure = true;
+	else if (!o->sure && (now != o->stat_stamp || o->untracked))
 		whole |= !o->rest;
 	o->size = sb->st_size;
 	o->stat_stamp = now;
@@ -226,8 +250,12 @@ int memory_object_changes(struct memory *m, struct memory_object *o, bool final,
 	struct stat sb;
 	int r = find_dirty(o, final, &sb, e);
 
+	bool few = page_set_bytes(&o->dirty) < o->size / FEW;
+
 	if (r > 0) {
-		int x = o->huge_page_size ? hugetlb_extents(m, o, &sb, &data, e) : data_extents(o, &data, e);
+		int x = o->huge_page_size ? hugetlb_extents(m, o, &sb, &data, e)
+			: few             ? data_of(o, &o->dirty, &data, e)
+					  : data_extents(o, &data, e);
 
 		r = x < 0 ? x : r;
 	}
@@ -241,10 +269,33 @@ int memory_object_changes(struct memory *m, struct memory_object *o, bool final,
 	return r;
 }
 
+/* What was read too soon after its protection is read again when it is older, or for the last time. */
+static void look_again(struct memory_object *o, bool final, struct page_set *ret_again)
+{
+	if (!o->young.n || (!final && now_ns() - o->young_since < MEMORY_YOUNG_NS))
+		return;
+	page_set_minus(&o->young, &o->dirty, ret_again);
+	page_set_merge(&o->dirty, ret_again);
+	page_set_clear(&o->young);
+}
+
+/* What was protected anew in this round, of @go, is read too soon. */
+static void note_young(struct memory_object *o, const struct page_set *known, const struct page_set *again)
+{
+	struct page_set young = PAGE_SET_INIT;
+
+	if (now_ns() - o->collected >= MEMORY_YOUNG_NS)
+		return;
+	page_set_minus(known, again, &young);
+	page_set_merge(&o->young, &young);
+	o->young_since = o->collected;
+	page_set_deinit(&young);
+}
+
 /* What mappings told, and then the rest. */
 static int send_changes(struct memory *m, struct memory_object *o, struct stream_out *out,
-			const struct page_set *go, const struct page_set *gone, struct round_stats *st,
-			struct error *e)
+			const struct page_set *go, const struct page_set *gone, const struct page_set *again,
+			struct round_stats *st, struct error *e)
 {
 	struct page_set known = PAGE_SET_INIT, doubt = PAGE_SET_INIT, lost = PAGE_SET_INIT;
 	bool compared = o->unsure.n && o->sent.n;
@@ -252,6 +303,7 @@ static int send_changes(struct memory *m, struct memory_object *o, struct stream
 	page_set_minus(go, &o->unsure, &known);
 	page_set_and(go, &o->unsure, &doubt);
 	page_set_and(gone, &o->unsure, &lost);
+	note_young(o, &known, again);
 	int r = put_set(m, o, out, &known, st, e);
 	uint64_t before = st->pages;
 
@@ -270,12 +322,14 @@ static int send_changes(struct memory *m, struct memory_object *o, struct stream
 static int object_round(struct memory *m, struct memory_object *o, struct stream_out *out, bool final,
 			struct round_stats *st, struct error *e)
 {
-	struct page_set go = PAGE_SET_INIT, gone = PAGE_SET_INIT;
+	struct page_set go = PAGE_SET_INIT, gone = PAGE_SET_INIT, again = PAGE_SET_INIT;
+
+	look_again(o, final, &again);
 	int r = memory_object_changes(m, o, final, &go, &gone, e);
 	bool changed = r > 0;
 
 	if (changed)
-		r = send_changes(m, o, out, &go, &gone, st, e);
+		r = send_changes(m, o, out, &go, &gone, &again, st, e);
 	if (changed && r >= 0) {
 		page_set_remove(&o->sent, &gone);
 		page_set_merge(&o->sent, &go);
@@ -284,12 +338,19 @@ static int object_round(struct memory *m, struct memory_object *o, struct stream
 	}
 	page_set_deinit(&go);
 	page_set_deinit(&gone);
+	page_set_deinit(&again);
 	return MIN(r, 0);
 }
 
 int memory_objects_round(struct memory *m, struct stream_out *out, bool final, struct round_stats *st,
 			 struct error *e)
 {
+	if (!final || !m->asked) {
+		memory_objects_ask(m, final);
+		if (final)
+			memory_objects_collect(m);
+	}
+	m->asked = final;
 	for (size_t i = 0; i < m->n_objects; i++) {
 		int r = object_round(m, m->objects[i], out, final, st, e);
 
@@ -303,4 +364,5 @@ void memory_objects_frozen(struct memory *m)
 {
 	for (size_t i = 0; i < m->n_objects; i++)
 		m->objects[i]->settled = false;
+	m->asked = false;
 }

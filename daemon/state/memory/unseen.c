@@ -114,6 +114,7 @@ int memory_find_unseen_writes(struct process *p)
 {
 	struct memory_process *mp = p->data;
 
+	forks_drop_written(mp);
 	if (mp->unseen_writes)
 		return 0;
 	mp->unseen_writes = has_direct_file(p->pid);

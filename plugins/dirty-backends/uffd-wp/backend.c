@@ -11,7 +11,10 @@
  *
  * What could go wrong, and why it does not:
  *  - An empty entry needs no protection: whatever appears there is not protected and so is told as written.
- * Protecting it would cost page tables for every hole.  So only populated entries are ever armed.
+ * Protecting it would cost page tables for every hole.  So only populated entries are armed, but for
+ * shared memory: there an entry can also have been emptied (reclaim) after a write, so that in the final
+ * answer each empty one counts as written.  Where the file has data, and up to a limit, empty ones are
+ * protected too: they stay clean while only other processes use those pages.
  *  - A scan over several VMAs that meets one which is not tracked fails after it has protected the ones
  * before, and their answer is lost.  So one call never spans VMAs on purpose, and any failure means: the
  * whole VMA is dirty.
@@ -48,9 +51,15 @@
  * as much. */
 #define SPAN_GAP (16 * PAGE)
 
+/* Shared memory whose empty entries are protected in one process: 2 MiB of page tables. */
+#define EMPTY_ROOM (1ull << 30)
+
 struct dirty_session {
 	struct followed f;
 	int uffd, maps;
+	struct uffd_events shared; /* fd: the userfaultfd of shared memory; -1: it has none of its own */
+	bool shared_armed;         /* since it was asked last (shared_sure) */
+	uint64_t room;             /* bytes of shared memory whose empty entries may still be protected */
 	bool outside_call;
 	struct watched watched;
 };
@@ -91,6 +100,10 @@ static void detach(struct dirty_session *s)
 	if (!s)
 		return;
 	watch_end(&s->watched);
+	if (s->shared.fd >= 0) {
+		events_end(&s->shared);
+		close(s->shared.fd);
+	}
 	if (s->uffd >= 0)
 		close(s->uffd); /* the last one: the kernel ends registration and protection */
 	if (s->maps >= 0)
@@ -99,11 +112,28 @@ static void detach(struct dirty_session *s)
 	free(s);
 }
 
+/* Without it shared memory is tracked like any other, and shared_sure() never is. */
+static void set_up_shared(struct dirty_session *s, const struct dirty_target *t)
+{
+	char ignored[64];
+	int fd = target_make_uffd(t, ignored, sizeof(ignored));
+
+	if (fd < 0)
+		return;
+	s->shared.fd = fd;
+	if (uffd_handshake(fd, UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE) == 0 &&
+	    events_begin(&s->shared) == 0)
+		return;
+	close(fd);
+	s->shared.fd = -1;
+}
+
 static int set_up(struct dirty_session *s, const struct dirty_target *t, char *why, size_t why_size)
 {
 	int r = followed_open(&s->f, t->pid, why, why_size);
 
-	s->uffd = s->maps = -1;
+	s->uffd = s->maps = s->shared.fd = -1;
+	s->room = EMPTY_ROOM;
 	if (r < 0)
 		return r;
 	s->maps = followed_file(t->pid, "maps", O_RDONLY, why, why_size);
@@ -112,9 +142,10 @@ static int set_up(struct dirty_session *s, const struct dirty_target *t, char *w
 	s->uffd = target_make_uffd(t, why, why_size);
 	if (s->uffd < 0)
 		return s->uffd;
-	r = uffd_handshake(s->uffd);
+	r = uffd_handshake(s->uffd, 0);
 	if (r < 0)
 		return fail(why, why_size, -r, "the userfaultfd of process %d refused the handshake", t->pid);
+	set_up_shared(s, t);
 	s->watched = (struct watched){.pid = t->pid, .uffd = s->uffd, .pagemap = s->f.pagemap};
 	return kernel.guards ? watch_begin(&s->watched, why, why_size) : 0;
 }
@@ -174,7 +205,9 @@ static int register_whole(struct dirty_session *s, const struct dirty_vma *v)
 
 	if (!target_borders(s->maps, v, &before))
 		return before.merged ? INHERITED : UNTRACKABLE;
-	int r = uffd_register(s->uffd, v->start, v->end);
+	bool own = v->kind == DIRTY_VMA_SHARED && s->shared.fd >= 0;
+	int uffd = own ? s->shared.fd : s->uffd;
+	int r = uffd_register(uffd, v->start, v->end);
 
 	if (r < 0)
 		return r;
@@ -182,7 +215,7 @@ static int register_whole(struct dirty_session *s, const struct dirty_vma *v)
 		return REGISTERED;
 	if (after.merged)
 		return REGISTERED;
-	uffd_unregister(s->uffd, v->start, v->end);
+	uffd_unregister(uffd, v->start, v->end);
 	return UNTRACKABLE;
 }
 
@@ -192,10 +225,26 @@ static bool is_file(const struct dirty_vma *v)
 	return v->kind == DIRTY_VMA_PRIVATE_FILE || v->kind == DIRTY_VMA_SHARED;
 }
 
+static int protect_empty(void *ctx, uint64_t start, uint64_t end)
+{
+	struct dirty_session *s = ctx;
+	const struct scan scan = {.start = start,
+				  .end = end,
+				  .flags = SCAN_ARM | SCAN_CHECK,
+				  .mask = CAT_WRITTEN,
+				  .ret = CAT_WRITTEN};
+
+	if (end - start > s->room)
+		return 1;
+	s->room -= end - start;
+	return pages_scan(s->f.pagemap, &scan, ignore, NULL);
+}
+
 static int arm(struct dirty_session *s, const struct dirty_vma *v, char *why, size_t why_size)
 {
 	int r = followed_alive(&s->f, why, why_size);
 
+	s->shared_armed |= v->kind == DIRTY_VMA_SHARED;
 	if (r < 0)
 		return r;
 	if (is_file(v) && has_guards(s, v))
@@ -207,6 +256,8 @@ static int arm(struct dirty_session *s, const struct dirty_vma *v, char *why, si
 		return 1;
 	if (r >= 0)
 		r = uffd_arm(s->f.pagemap, v->start, v->end, ignore, NULL);
+	if (r == 0 && v->kind == DIRTY_VMA_SHARED && s->shared.fd >= 0)
+		target_data(s->f.pid, s->maps, v, protect_empty, s);
 	if (r == 0)
 		return 0;
 	int gone = followed_alive(&s->f, why, why_size);
@@ -303,6 +354,16 @@ static ssize_t collect(struct dirty_session *s, const struct dirty_vma *v, enum 
 	return followed_answer(f, v, r, final ? &f->answer : &f->written, ret_ranges, why, why_size);
 }
 
+/* A piece that is new, or was not what had been armed, begins with the arming.  In the final answer pages of
+ * shared memory that have no entry, or lost it (reclaim), count as written, if the quick scan tells all. */
+static int shared_sure(struct dirty_session *s)
+{
+	bool sure = s->shared.fd >= 0 && events_none(&s->shared) && !s->shared_armed && !kernel.complete;
+
+	s->shared_armed = false;
+	return sure;
+}
+
 static const struct dirty_backend_ops ops = {
 	.abi_version = FERRY_DIRTY_BACKEND_ABI,
 	.size = sizeof(ops),
@@ -320,6 +381,7 @@ static const struct dirty_backend_ops ops = {
 	.collect = collect,
 	.end = end,
 	.detach = detach,
+	.shared_sure = shared_sure,
 };
 
 const struct dirty_backend_ops *ferry_dirty_backend(void)

@@ -149,7 +149,7 @@ static int open_lab(struct lab *l, char *why, size_t size)
 		l->uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
 	if (l->uffd < 0)
 		return fail(why, size, errno, "cannot create a userfaultfd");
-	int r = uffd_handshake(l->uffd);
+	int r = uffd_handshake(l->uffd, 0);
 
 	if (r == -EINVAL)
 		return refuse(

@@ -123,3 +123,39 @@ bool target_borders(int maps, const struct dirty_vma *v, struct borders *ret)
 		ret->above_end = q.end;
 	return true;
 }
+
+int target_data(pid_t pid, int maps, const struct dirty_vma *v,
+		int (*each)(void *ctx, uint64_t start, uint64_t end), void *ctx)
+{
+	struct map_query q;
+	char path[96];
+	int r = query(maps, v->start, &q);
+
+	if (r < 0 || q.start != v->start || q.end != v->end)
+		return r < 0 ? r : -ENOENT;
+	snprintf(path, sizeof(path), "/proc/%d/map_files/%llx-%llx", pid, (unsigned long long)v->start,
+		 (unsigned long long)v->end);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	uint64_t at = q.offset, end = q.offset + (v->end - v->start);
+
+	r = 0;
+	while (r == 0 && at < end) {
+		off_t data = lseek(fd, (off_t)at, SEEK_DATA),
+		      hole = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
+
+		if (data < 0 || hole < 0) {
+			r = errno == ENXIO ? 0 : -errno;
+			break;
+		}
+		uint64_t from = (uint64_t)data & ~(PAGE - 1), to = ((uint64_t)hole + PAGE - 1) & ~(PAGE - 1);
+
+		at = to < end ? to : end;
+		if (from < at)
+			r = each(ctx, from - q.offset + v->start, at - q.offset + v->start);
+	}
+	close(fd);
+	return r;
+}

@@ -5,12 +5,12 @@
 #include <errno.h>
 #include <sys/ioctl.h>
 
-int uffd_handshake(int uffd)
+int uffd_handshake(int uffd, uint64_t more)
 {
 	struct uffdio_api api = {.api = UFFD_API,
 				 .features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED |
 					     UFFD_FEATURE_PAGEFAULT_FLAG_WP |
-					     UFFD_FEATURE_WP_HUGETLBFS_SHMEM};
+					     UFFD_FEATURE_WP_HUGETLBFS_SHMEM | more};
 
 	return ioctl(uffd, UFFDIO_API, &api) < 0 ? -errno : 0;
 }

@@ -14,8 +14,8 @@
 #define UFFD_FEATURE_WP_ASYNC (1 << 15)
 #endif
 
-/* UFFDIO_API with what asynchronous tracking needs. 0 or -errno. */
-int uffd_handshake(int uffd);
+/* UFFDIO_API with what asynchronous tracking needs, and @more features. 0 or -errno. */
+int uffd_handshake(int uffd, uint64_t more);
 /* UFFDIO_REGISTER for write protection. 0 or -errno. */
 int uffd_register(int uffd, uint64_t start, uint64_t end);
 /* As if it had not been. */
@@ -50,3 +50,20 @@ struct borders {
 	bool merged;
 };
 bool target_borders(int maps, const struct dirty_vma *v, struct borders *ret);
+
+/* A userfaultfd that tells of mappings that are moved or doubled (UFFD_FEATURE_EVENT_REMAP) and of pages that
+ * are taken away (UFFD_FEATURE_EVENT_REMOVE): read from begin to end by a thread (events.c). */
+struct uffd_events {
+	int fd; /* set by the caller; stays open till the end */
+	bool moved, removed;
+	struct uffd_events *next;
+};
+int events_begin(struct uffd_events *w);
+void events_end(struct uffd_events *w);
+/* Has nothing been moved since the last call, and nothing been taken away ever? */
+bool events_none(struct uffd_events *w);
+
+/* Where the file behind @v, shared memory, has data: [start, end) in the process. 0, what @each returned, or
+ * -errno. */
+int target_data(pid_t pid, int maps, const struct dirty_vma *v,
+		int (*each)(void *ctx, uint64_t start, uint64_t end), void *ctx);
