@@ -4,6 +4,10 @@
  * costs nothing, but its SWAPPED also covers markers: entries without content, left where a write-protected
  * page was dropped, or a guard was installed.  A word of /proc/PID/pagemap shows a marker as swap type 31.
  * So: scan first, and read words only where the scan says SWAPPED.
+ *
+ * Which pages are huge, words do not say.  Without PAGEMAP_SCAN the frames tell: a whole huge page has 512
+ * that follow one another, and /proc/kpageflags knows the first as one of a huge page.  (One that the page
+ * table has in small pieces, all of them in place, is taken for huge too: it is as much memory.)
  */
 #include "procfs/pagemap.h"
 
@@ -37,6 +41,11 @@ static uint64_t vec_length(uint64_t bytes)
 }
 
 #define WORDS 4096
+
+#define HUGE_WORDS     512
+#define WORD_FRAME(w)  ((w) & ((1ull << 55) - 1))
+#define FRAME_OF_HUGE  (1ull << 22) /* KPF_THP */
+#define FRAME_OF_ZEROS (1ull << 24) /* KPF_ZERO_PAGE */
 
 int pagemap_scan(int fd, const struct scan_args *a, int (*each)(void *ctx, const struct scan_region *r),
 		 void *ctx)
@@ -112,6 +121,7 @@ struct walk {
 	bool all; /* whatever has a page */
 	uint64_t *words;
 	struct page_set *ret, *huge;
+	int frames; /* /proc/kpageflags, 0: not open */
 	struct page_set unclear;
 };
 
@@ -135,10 +145,37 @@ static enum verdict judge(const struct walk *w, uint64_t word, bool swapped)
 	return EMPTY;
 }
 
+/* Are the words those of a huge page? Who may not see frames finds none. */
+static bool are_huge(struct walk *w, const uint64_t words[HUGE_WORDS])
+{
+	uint64_t frame = WORD_FRAME(words[0]), flags = 0;
+
+	for (size_t i = 0; i < HUGE_WORDS; i++)
+		if (!(words[i] & WORD_PRESENT) || (words[i] & WORD_FILE) || WORD_FRAME(words[i]) != frame + i)
+			return false;
+	if (!frame || frame % HUGE_WORDS)
+		return false;
+	if (!w->frames)
+		w->frames = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	return w->frames > 0 && pread(w->frames, &flags, sizeof(flags), frame * 8) == sizeof(flags) &&
+	       (flags & FRAME_OF_HUGE) && !(flags & FRAME_OF_ZEROS);
+}
+
+static void find_huge(struct walk *w, uint64_t start, size_t n)
+{
+	size_t i = (HUGE_WORDS - start / PAGE_SIZE_BYTES % HUGE_WORDS) % HUGE_WORDS;
+
+	for (; i + HUGE_WORDS <= n; i += HUGE_WORDS)
+		if (are_huge(w, w->words + i))
+			page_set_add(w->huge, start + i * PAGE_SIZE_BYTES,
+				     start + (i + HUGE_WORDS) * PAGE_SIZE_BYTES);
+}
+
 static int read_words(struct walk *w, uint64_t start, uint64_t end, bool swapped, bool last)
 {
 	while (start < end) {
-		size_t n = MIN((end - start) / PAGE_SIZE_BYTES, WORDS);
+		/* No huge page lies in two pieces. */
+		size_t n = MIN((end - start) / PAGE_SIZE_BYTES, WORDS - start / PAGE_SIZE_BYTES % HUGE_WORDS);
 		ssize_t got = pread(w->fd, w->words, n * 8, start / PAGE_SIZE_BYTES * 8);
 
 		if (got < 0 && errno == EINTR && !job_aborted())
@@ -146,6 +183,8 @@ static int read_words(struct walk *w, uint64_t start, uint64_t end, bool swapped
 		if (got <= 0)
 			return got < 0 ? -errno : -ESRCH; /* the end of the file: no memory any more */
 		n = got / 8;
+		if (w->huge && !swapped)
+			find_huge(w, start, n);
 		for (size_t i = 0; i < n; i++, start += PAGE_SIZE_BYTES) {
 			enum verdict v = judge(w, w->words[i], swapped);
 
@@ -212,6 +251,15 @@ int pagemap_words(int fd, uint64_t start, size_t n, uint64_t *ret)
 	return 0;
 }
 
+static int walk_words(struct walk *w, uint64_t start, uint64_t end)
+{
+	int r = read_words(w, start, end, false, true);
+
+	if (w->frames > 0)
+		close(w->frames);
+	return r;
+}
+
 static int walk_pages(struct walk *w, uint64_t start, uint64_t end)
 {
 	const struct scan_args a = {
@@ -228,7 +276,7 @@ static int walk_pages(struct walk *w, uint64_t start, uint64_t end)
 	int r = pagemap_scan(w->fd, &a, each, w);
 
 	if (r == -ENOTTY) /* a kernel without PAGEMAP_SCAN */
-		r = read_words(w, start, end, false, true);
+		r = walk_words(w, start, end);
 	if (r == 0)
 		r = second_look(w);
 	if (r == 0)
@@ -249,6 +297,38 @@ int pagemap_populated_huge(int fd, uint64_t start, uint64_t end, int private_fil
 int pagemap_populated(int fd, uint64_t start, uint64_t end, int private_file, struct page_set *ret)
 {
 	return pagemap_populated_huge(fd, start, end, private_file, ret, NULL);
+}
+
+static int add_region(void *ctx, const struct scan_region *r)
+{
+	page_set_add(ctx, r->start, r->end);
+	return 0;
+}
+
+int pagemap_huge_words(int fd, uint64_t start, uint64_t end, struct page_set *ret)
+{
+	struct page_set populated = PAGE_SET_INIT;
+	struct walk w = {.fd = fd, .ret = &populated, .huge = ret};
+
+	w.words = malloc(WORDS * sizeof(*w.words));
+	int r = w.words ? walk_words(&w, start, end) : -ENOMEM;
+
+	free(w.words);
+	page_set_deinit(&populated);
+	return r;
+}
+
+int pagemap_huge(int fd, uint64_t start, uint64_t end, struct page_set *ret)
+{
+	/* The huge zero page is no memory. */
+	const struct scan_args a = {.start = start,
+				    .end = end,
+				    .category_inverted = SCAN_PFNZERO | SCAN_FILE,
+				    .category_mask = SCAN_HUGE | SCAN_PFNZERO | SCAN_FILE,
+				    .return_mask = SCAN_HUGE};
+	int r = pagemap_scan(fd, &a, add_region, ret);
+
+	return r == -ENOTTY ? pagemap_huge_words(fd, start, end, ret) : r;
 }
 
 int pagemap_mapped(int fd, uint64_t start, uint64_t end, struct page_set *ret)

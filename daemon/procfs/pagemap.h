@@ -39,6 +39,10 @@ int pagemap_populated(int pagemap_fd, uint64_t start, uint64_t end, int private_
 /* The same; what of it huge pages map goes into @huge as well (may be NULL). */
 int pagemap_populated_huge(int pagemap_fd, uint64_t start, uint64_t end, int private_file,
 			   struct page_set *ret, struct page_set *huge);
+/* What of [start, end) huge pages with content map. 0 or -errno (-ESRCH: no memory any more). */
+int pagemap_huge(int pagemap_fd, uint64_t start, uint64_t end, struct page_set *ret);
+/* The same by words and frames, as it is done where there is no PAGEMAP_SCAN: whole huge pages only. */
+int pagemap_huge_words(int pagemap_fd, uint64_t start, uint64_t end, struct page_set *ret);
 
 /* Words of /proc/PID/pagemap. */
 #define WORD_PRESENT   (1ull << 63)

@@ -34,31 +34,17 @@
 
 /* --- source ---------------------------------------------------------------------------------------- */
 
-static int add_region(void *ctx, const struct scan_region *r)
-{
-	page_set_add(ctx, r->start, r->end);
-	return 0;
-}
-
 int huge_note(struct memory_process *mp, const struct proc_maps *maps)
 {
 	for (size_t i = 0; i < maps->n; i++) {
 		const struct proc_vma *v = &maps->v[i];
-		/* The huge zero page is no memory. */
-		const struct scan_args a = {.start = v->start,
-					    .end = v->end,
-					    .category_inverted = SCAN_PFNZERO | SCAN_FILE,
-					    .category_mask = SCAN_HUGE | SCAN_PFNZERO | SCAN_FILE,
-					    .return_mask = SCAN_HUGE};
 
-		/* A scan walks all ordinary pages too: only where there is something to be found. */
+		/* All ordinary pages are looked at too: only where there is something to be found. */
 		if (!v->anon_huge_kb)
 			continue;
-		int r = pagemap_scan(mp->pagemap_fd, &a, add_region, &mp->huge);
+		int r = pagemap_huge(mp->pagemap_fd, v->start, v->end, &mp->huge);
 
-		/* A kernel without PAGEMAP_SCAN has no backend that would split them; exit and exec are found
-		 * out by what comes next. */
-		if (r == -ENOTTY || r == -ESRCH)
+		if (r == -ESRCH) /* exit and exec are found out by what comes next */
 			return 0;
 		if (r < 0)
 			return r;

@@ -229,12 +229,53 @@ static void test_gone(void **state)
 	page_set_deinit(&s);
 }
 
+#define H (512 * P)
+
+/* Without PAGEMAP_SCAN the same is found by frames. */
+static void test_huge_words(void **state)
+{
+	(void)state;
+	const size_t units = 12;
+	struct page_set scanned = PAGE_SET_INIT, s = PAGE_SET_INIT;
+	char *room = mmap(NULL, (units + 1) * H, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *p = (char *)(((uintptr_t)room + H - 1) & ~(H - 1)), *end = p + units * H;
+	int fd = pagemap_open(getpid());
+	volatile char c;
+
+	assert_true(room != MAP_FAILED && fd >= 0);
+	madvise(p, units * H, MADV_HUGEPAGE);
+	for (size_t i = 0; i < 8; i++)
+		p[i * H] = 1;
+	c = p[9 * H]; /* the huge page of zeros */
+	(void)c;
+	madvise(p + 10 * H, H, MADV_NOHUGEPAGE);
+	memset(p + 10 * H, 1, H); /* small pages */
+	madvise(p + 2 * H + 5 * P, P, MADV_DONTNEED);
+	if (pagemap_huge(fd, (uintptr_t)p, (uintptr_t)end, &scanned) < 0 ||
+	    !page_set_has(&scanned, (uintptr_t)p))
+		skip(); /* this machine makes no huge pages */
+	assert_int_equal(page_set_bytes(&scanned), 7 * H);
+	assert_int_equal(pagemap_huge_words(fd, (uintptr_t)p, (uintptr_t)end, &s), 0);
+	assert_int_equal(page_set_bytes(&s), 7 * H);
+	for (size_t i = 0; i < units; i++)
+		assert_int_equal(page_set_has(&s, (uintptr_t)p + i * H), i < 8 && i != 2);
+	/* Only whole ones, wherever it begins. */
+	page_set_clear(&s);
+	assert_int_equal(pagemap_huge_words(fd, (uintptr_t)p + 3 * P, (uintptr_t)p + 7 * H - P, &s), 0);
+	assert_int_equal(page_set_bytes(&s), 4 * H);
+	close(fd);
+	munmap(room, (units + 1) * H);
+	page_set_deinit(&scanned);
+	page_set_deinit(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_anon),           cmocka_unit_test(test_mapped),
 		cmocka_unit_test(test_private_file),   cmocka_unit_test(test_markers),
 		cmocka_unit_test(test_sparse_is_fast), cmocka_unit_test(test_gone),
+		cmocka_unit_test(test_huge_words),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
