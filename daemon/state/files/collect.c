@@ -55,6 +55,8 @@ void files_capture_reset(struct files_capture *f)
 	index_map_deinit(&f->locked);
 	index_map_deinit(&f->ttys);
 	f->locks_read = f->locks_everywhere = false;
+	index_map_deinit(&f->eventfds_outside);
+	f->eventfds_known = false;
 	free(f->pipes);
 	f->pipes = NULL;
 	f->n_pipes = f->cap_pipes = 0;

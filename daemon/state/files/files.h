@@ -104,8 +104,10 @@ struct files_capture {
 	struct index_map by_content; /* (hash of a table, its size) -> table_buckets */
 	struct ofd_bucket *table_buckets;
 	size_t n_table_buckets, cap_table_buckets;
-	struct index_map by_ghost; /* (dev, ino) of deleted files -> id of their first description */
-	struct index_map by_pipe;  /* (dev, ino) -> pipes */
+	struct index_map by_ghost;         /* (dev, ino) of deleted files -> id of their first description */
+	struct index_map by_pipe;          /* (dev, ino) -> pipes */
+	struct index_map eventfds_outside; /* (eventfd-id, 0) -> pid of a holder outside the tree */
+	bool eventfds_known;               /* it was looked for them */
 	struct pipe_seen *pipes;
 	size_t n_pipes, cap_pipes;
 	bool locks_read;         /* those of /proc/locks are in `locked` */
@@ -143,6 +145,9 @@ void files_drop_extra(struct capture *c);
 int files_copy_of(struct capture *c, const struct ofd *o, struct error *e);
 /* The kernel may know a file on this device by other numbers than stat(2) gives. */
 bool files_dev_is_odd(struct capture *c, dev_t dev, const char *path);
+/* Descriptors whose link @match accepts, of all processes outside of the tree but this one. */
+void files_each_outside(struct capture *c, bool (*match)(const char *link),
+			void (*each)(void *ctx, pid_t pid, int fd), void *ctx);
 /* Files on this device are made up by the kernel when read (proc, sysfs...): size and time say nothing. */
 bool files_dev_is_pseudo(struct capture *c, dev_t dev, const char *path);
 

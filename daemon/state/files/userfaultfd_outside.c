@@ -19,38 +19,31 @@ struct holder {
 	char comm[64];
 };
 
+struct holders {
+	struct holder *v;
+	size_t n, cap;
+};
+
+static void add_holder(void *ctx, pid_t pid, int fd)
+{
+	struct holders *h = ctx;
+	struct proc_stat st = {.comm = "?"};
+	struct error ignore = ERROR_INIT;
+
+	proc_stat_read(pid, 0, &st, &ignore);
+	FILES_GROW(h->v, h->n, h->cap);
+	h->v[h->n] = (struct holder){.pid = pid, .fd = fd};
+	snprintf(h->v[h->n++].comm, sizeof(h->v->comm), "%s", st.comm);
+}
+
 /* Userfaultfds that other processes have open. */
 static struct holder *find_outside(struct capture *c, size_t *ret_n)
 {
-	cleanup_free pid_t *pids = NULL;
-	struct holder *h = NULL;
-	size_t n = 0, cap = 0;
-	struct error ignore = ERROR_INIT;
+	struct holders h = {0};
 
-	*ret_n = 0;
-	if (proc_pids(&pids, &n, &ignore) < 0)
-		return NULL;
-	for (size_t i = 0; i < n; i++) {
-		cleanup_free int *fds = NULL;
-		struct proc_stat st = {.comm = "?"};
-		size_t n_fds = 0;
-
-		if (pids[i] == getpid() || tree_find(c->tree, pids[i]) ||
-		    proc_fds(pids[i], &fds, &n_fds, &ignore) < 0)
-			continue;
-		for (size_t k = 0; k < n_fds; k++) {
-			cleanup_free char *path = xasprintf("/proc/%d/fd/%d", pids[i], fds[k]), *link = NULL;
-
-			if (readlink_at(AT_FDCWD, path, &link) < 0 || !userfaultfd_is(link) ||
-			    tree_includes(c->tree, pids[i]))
-				continue;
-			proc_stat_read(pids[i], 0, &st, &ignore);
-			FILES_GROW(h, *ret_n, cap);
-			h[*ret_n] = (struct holder){.pid = pids[i], .fd = fds[k]};
-			snprintf(h[(*ret_n)++].comm, sizeof(h->comm), "%s", st.comm);
-		}
-	}
-	return h;
+	files_each_outside(c, userfaultfd_is, add_holder, &h);
+	*ret_n = h.n;
+	return h.v;
 }
 
 int userfaultfd_preflight(struct capture *c, struct fd_facts *f, struct error *e)

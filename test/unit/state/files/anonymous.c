@@ -9,6 +9,9 @@
 #include <sys/timerfd.h>
 #include <time.h>
 
+#include "procfs/procfs.h"
+#include "state/files/eventfd.h"
+
 static void eventfd_setup(int k)
 {
 	uint64_t most = 0xfffffffffffffffeull;
@@ -36,6 +39,37 @@ static void test_eventfd(void **state)
 {
 	(void)state;
 	round_trip(&(struct scenario){eventfd_setup, eventfd_verify, 1, {0}});
+}
+
+static uint64_t eventfd_count(int fd)
+{
+	cleanup_free char *path = xasprintf("/proc/self/fdinfo/%d", fd), *info = NULL;
+	uint64_t count = 0;
+
+	assert_true(read_file(path, &info) > 0);
+	assert_true(proc_field_u64(info, "eventfd-count", 16, &count));
+	return count;
+}
+
+/* As it is found out where the kernel does not tell: the counter is the same afterwards. */
+static void test_semaphore(void **state)
+{
+	static const uint64_t counts[] = {
+		0, 1, 2, 3, 17, 1ull << 32, 0xfffffffffffffffdull, 0xfffffffffffffffeull};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(counts); i++)
+		for (int k = 0; k < 4; k++) {
+			int flags = (k & 1 ? EFD_SEMAPHORE : 0) | (k & 2 ? EFD_NONBLOCK : 0);
+			cleanup_close int fd = eventfd(0, flags | EFD_CLOEXEC);
+			bool found = !(k & 1);
+
+			assert_true(fd >= 0);
+			assert_true(!counts[i] || write(fd, &counts[i], 8) == 8);
+			assert_int_equal(eventfd_find_semaphore(fd, counts[i], &found), 0);
+			assert_int_equal(found, k & 1);
+			assert_true(eventfd_count(fd) == counts[i]);
+		}
 }
 
 static void arm(int fd, int flags, int clock, long first_ms, long interval_ms)
@@ -161,9 +195,8 @@ static void test_memfd(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_eventfd),
-		cmocka_unit_test(test_timerfd),
-		cmocka_unit_test(test_signalfd),
+		cmocka_unit_test(test_eventfd), cmocka_unit_test(test_semaphore),
+		cmocka_unit_test(test_timerfd), cmocka_unit_test(test_signalfd),
 		cmocka_unit_test(test_memfd),
 	};
 
