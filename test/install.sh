@@ -47,6 +47,7 @@ there() {
 	done
 }
 there sbin/ferry sbin/ferryd "$libdir/ferry/parasite.bin" "$libdir/ferry/backends/*.so" include/ferry/dirty_backend.h \
+	share/bash-completion/completions/ferry share/zsh/site-functions/_ferry \
 	"lib/systemd/system/ferryd.service" "share/man/man1/ferry.1*" "share/man/man8/ferryd.8*"
 for file in "$root/sbin"/* "$root/$libdir/ferry/backends"/*.so; do
 	readelf -d "$file" 2>/dev/null | grep -qE 'R(UN)?PATH' && fail "${file#"$stage"} has a library path of the build"
@@ -66,5 +67,26 @@ sleep 0.2
 timeout 60 "$prefix/sbin/ferry" dump -t $target -D "$stage/images" --leave-running >"$stage/dump" 2>&1 &&
 	ok "ferry dump with the installed parasite and backends" || fail "ferry dump: $(tail -n 1 "$stage/dump")"
 kill -KILL $target
+
+# What bash offers for "WORD..." with the cursor behind the last one
+offers() {
+	bash -c '. "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _ferry 2>/dev/null; echo " ${COMPREPLY[*]} "' \
+		"$prefix/share/bash-completion/completions/ferry" "$@"
+}
+completes() {
+	local wanted=$1 unwanted=$2
+	shift 2
+	local got=$(offers "$@")
+	[[ $got == *" $wanted "* && $got != *" $unwanted "* ]] && ok "completion of '$*'" || fail "completion of '$*' offers$got"
+}
+completes migrate --to ferry ''
+completes pre-dump migrate ferry pre
+completes --to --images-dir ferry migrate --
+completes --images-dir --to ferry -v restore --
+completes $$ migrate ferry track $$
+completes trust restore ferry keys t
+if command -v zsh >/dev/null; then
+	zsh -n "$prefix/share/zsh/site-functions/_ferry" && ok "zsh reads its completion" || fail "zsh does not read its completion"
+fi
 echo "$good passed, $bad failed"
 [ $bad = 0 ]

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/cli.h"
+#include "cli/completion.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -147,6 +148,9 @@ int cli_main(int argc, char **argv)
 		printf("ferry %s\n", FERRY_VERSION);
 		return 0;
 	}
+	/* For those who install it. */
+	if (!strcmp(name, "--completion") && argc == 3 && completion_print(argv[2], stdout))
+		return fflush(stdout) || ferror(stdout) ? 1 : 0;
 	/* Options in front of the verb: the first word that is a verb is it. */
 	for (int i = 1; i < argc && !c.verb; i++) {
 		c.verb = verb_find(argv[i]);
