@@ -68,6 +68,23 @@ timeout 60 "$prefix/sbin/ferry" dump -t $target -D "$stage/images" --leave-runni
 	ok "ferry dump with the installed parasite and backends" || fail "ferry dump: $(tail -n 1 "$stage/dump")"
 kill -KILL $target
 
+# ferryd looks at its configuration without being in the way of one that runs.
+printf 'listen 127.0.0.1\nmax-peers 3\n' >"$stage/good.conf"
+"$prefix/sbin/ferryd" --config "$stage/good.conf" --check-config >"$stage/out" 2>&1 && ok "ferryd --check-config" || fail "ferryd --check-config: $(cat "$stage/out")"
+refuses() {
+	printf '%s\n' "$2" >"$stage/bad.conf"
+	if "$prefix/sbin/ferryd" --config "$stage/bad.conf" --check-config >"$stage/out" 2>&1; then
+		fail "a configuration with '$2' is called good"
+	else
+		grep -q "$1" "$stage/out" && ok "a configuration with '$2' is refused" || fail "of '$2' it says: $(cat "$stage/out")"
+	fi
+}
+refuses max-peers 'max-peers many'
+refuses 'bad.conf' 'no-such-option 1'
+refuses 192.0.2.77 'listen 192.0.2.77'
+refuses 'no key' "listen 0.0.0.0
+keys $stage/none"
+
 # What bash offers for "WORD..." with the cursor behind the last one
 offers() {
 	bash -c '. "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _ferry 2>/dev/null; echo " ${COMPREPLY[*]} "' \

@@ -16,7 +16,7 @@
 
 struct ferryd_options {
 	struct opt_list listen;
-	bool insecure, help, version;
+	bool insecure, help, version, check_config;
 	char *config, *libdir, *keys;
 	int64_t verbosity, max_peers, first_byte;
 };
@@ -40,6 +40,8 @@ static const struct opt rows[] = {
 	 "1 errors, 2 warnings, 3 information, 4 debug"},
 	{"config", 0, OPT_STRING, OPT_COMMAND, 0, AT(config), "FILE", NULL, 0, 0, NULL,
 	 "read options from this file"},
+	{"check-config", 0, OPT_FLAG, OPT_COMMAND, 0, AT(check_config), NULL, NULL, 0, 0, NULL,
+	 "only see whether it could start with these options"},
 	{"help", 'h', OPT_FLAG, OPT_COMMAND, 0, AT(help), NULL, NULL, 0, 0, NULL, "print this"},
 	{"version", 'V', OPT_FLAG, OPT_COMMAND, 0, AT(version), NULL, NULL, 0, 0, NULL, "print the version"},
 };
@@ -97,6 +99,33 @@ static int listeners(const struct ferryd_options *o, int *ret, struct error *e)
 		log_line(3, text);
 	}
 	return (int)asked.n;
+}
+
+/* As far as it can be told beside a ferryd that runs: addresses are taken for a moment at a port of no
+ * meaning. */
+static int check_config(const struct ferryd_options *o, struct error *e)
+{
+	static char *def[] = {"127.0.0.1"};
+	const struct opt_list asked = o->listen.n ? o->listen : (struct opt_list){def, 1};
+
+	if (asked.n > MAX_LISTEN)
+		return error_say(e, EINVAL, "more than %d sockets to listen at", MAX_LISTEN);
+	for (size_t i = 0; i < asked.n; i++) {
+		cleanup_free char *host = NULL, *port = NULL;
+		int r = net_split(asked.v[i], NULL, FERRY_PORT, &host, &port, e);
+
+		if (r < 0)
+			return r;
+		cleanup_close int sock = net_listen(host, "0", e);
+
+		if (sock < 0)
+			return -e->code;
+		r = check_address(o, sock, asked.v[i], e);
+		if (r < 0)
+			return r;
+	}
+	puts("the configuration is good");
+	return 0;
 }
 
 static int run(const struct ferryd_options *o, struct error *e)
@@ -171,7 +200,7 @@ int main(int argc, char **argv)
 
 		if (o.libdir)
 			paths_set_libdir(libdir ? libdir : o.libdir);
-		r = run(&o, &e);
+		r = o.check_config ? check_config(&o, &e) : run(&o, &e);
 	}
 	if (r < 0) {
 		cleanup_free char *text = xasprintf("Error: %s", e.text);
