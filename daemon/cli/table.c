@@ -84,7 +84,7 @@ static const struct opt rows[] = {
 	{"file-locks", 'l', OPT_FLAG, ANY, VERB_CAPTURES | VERB_RESTORE, AT(file_locks), NULL, NULL, 0, 0,
 	 NULL, "accepted; file locks are always kept"},
 	{"link-remap", 0, OPT_FLAG, ANY, VERB_CAPTURES | VERB_RESTORE, AT(link_remap), NULL, NULL, 0, 0, NULL,
-	 "allow to link deleted files back for the time of the image"},
+	 "give files that have lost their name another one for the time of the image"},
 	{"ghost-limit", 0, OPT_SIZE, ANY, VERB_CAPTURES, AT(ghost_limit), "SIZE", "1M", 0, 0, "bytes",
 	 "largest deleted but open file that is kept in the image"},
 	{"root", 'r', OPT_STRING, ANY, VERB_CAPTURES | VERB_RESTORE, AT(root), "DIR", NULL, 0, 0, NULL,

@@ -12,6 +12,7 @@
 #include "arch/arch.h"
 #include "base/util.h"
 #include "procfs/procfs.h"
+#include "state/files/files.h"
 
 int session_predump(struct session *s, struct stream_out *out, struct error *e)
 {
@@ -63,6 +64,8 @@ int session_dump(struct session *s, struct stream_out *out, enum session_end end
 			session_emit_done(s, "dump", stream_out_bytes(out));
 		if (r >= 0)
 			r = stream_finish(out, e);
+		if (r >= 0)
+			files_capture_keep(&s->capture);
 		return r;
 	}
 	if (r >= 0)
@@ -70,6 +73,7 @@ int session_dump(struct session *s, struct stream_out *out, enum session_end end
 	if (r >= 0)
 		r = hooks_run(s->opt.hooks, "post-dump", s->root, e);
 	if (r >= 0) {
+		files_capture_keep(&s->capture);
 		r = session_end(s, end, e);
 		session_emit_done(s, "dump", stream_out_bytes(out));
 		return r;

@@ -93,6 +93,7 @@ void files_capture_free(struct capture *c)
 	free(f->devs);
 	inode_paths_free(f->inode_paths);
 	tty_forget_drained(f);
+	link_remap_free(f);
 	index_map_deinit(&f->by_number);
 	index_map_deinit(&f->by_tid);
 	index_map_deinit(&f->by_dev);

@@ -23,6 +23,8 @@ extern const struct state_kind kind_files, kind_fdtable, kind_fs, kind_locks, ki
 /* Drop what capture keeps in c->files and c->sockets. Copies of target descriptors are never kept beyond a
  * call. */
 void files_capture_free(struct capture *c);
+/* There is an image: what was made for it in the file system stays. */
+void files_capture_keep(struct capture *c);
 /* The target goes on here: put back what had to be taken from it to be captured. It still stands. */
 int files_capture_undo(struct capture *c, struct error *e);
 /* Close the host's descriptors (the target's own are in place) and drop r->files and r->sockets. @started:
@@ -115,6 +117,9 @@ struct files_capture {
 	struct index_map locked; /* (device, inode) -> 1 */
 	struct index_map ttys;   /* (index, 0) of pseudo-terminals whose master was seen */
 	/* Outlive a scan. */
+	struct remap *remaps; /* link_remap.c */
+	size_t n_remaps, cap_remaps;
+	bool keep_remaps;        /* an image needs them */
 	struct drained *drained; /* tty.c */
 	size_t n_drained, cap_drained;
 	struct link_cache *links;
@@ -165,6 +170,8 @@ struct files_rebuild {
 	struct pipe_object *pipes;
 	size_t n_pipes, cap_pipes;
 	struct index_map pipe_by_id;
+	char **remapped; /* names to remove when the tree runs */
+	size_t n_remapped, cap_remapped;
 	struct terminal *terminals; /* terminal.c */
 	size_t n_terminals, cap_terminals;
 	struct dead_dir *dirs; /* dead_dir.c */
@@ -194,6 +201,7 @@ int files_set_flags(int fd, int flags, const FileDescription *m, struct error *e
 
 /* Refuse what has no name that leads to it: "deleted, but another name is left" and the like. */
 int files_need_name(const struct fd_facts *f, const char *what, struct error *e);
+bool files_marked_deleted(const char *link);
 /* @link without a final " (deleted)". malloc'ed. */
 char *files_strip_deleted(const char *link);
 /* @path below --root. malloc'ed. */
@@ -206,6 +214,13 @@ int files_open_flags(int flags);
 
 /* Of the frozen target, before anything of it is opened: refuse events that wait to be read. */
 int inotify_check_queues(struct capture *c, struct error *e);
+/* A regular file that has lost the name it was opened by, but has another one. */
+bool link_remap_concerns(const struct fd_facts *f);
+int link_remap_capture(struct capture *c, const struct fd_facts *f, Ferry__RegularFile *m, struct error *e);
+void link_remap_free(struct files_capture *f);
+/* Returns the descriptor. */
+int link_remap_open(struct rebuild *r, const FileDescription *m, int flags, struct error *e);
+void link_remap_done(struct files_rebuild *f, bool started);
 /* Was the master of this pseudo-terminal found in the tree? */
 bool tty_has_master(struct capture *c, int index);
 int tty_undo(struct capture *c, struct error *e);

@@ -9,7 +9,7 @@
 
 #define DELETED " (deleted)"
 
-static bool is_marked_deleted(const char *link)
+bool files_marked_deleted(const char *link)
 {
 	size_t n = strlen(link), k = strlen(DELETED);
 
@@ -20,7 +20,7 @@ char *files_strip_deleted(const char *link)
 {
 	char *s = xstrdup(link);
 
-	if (is_marked_deleted(s))
+	if (files_marked_deleted(s))
 		s[strlen(s) - strlen(DELETED)] = 0;
 	return s;
 }
@@ -36,7 +36,7 @@ int files_need_name(const struct fd_facts *f, const char *what, struct error *e)
 		return error_say(e, ENOTSUP,
 				 "pid %d fd %d: %s %s was deleted, which is supported for regular files only",
 				 f->pid, f->fd, what, f->link);
-	if (is_marked_deleted(f->link))
+	if (files_marked_deleted(f->link))
 		return error_say(e, ENOTSUP,
 				 "pid %d fd %d: %s %s has lost this name, but has another one that cannot be "
 				 "found out "

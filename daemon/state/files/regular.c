@@ -58,13 +58,19 @@ static int regular_capture(struct capture *c, struct fd_facts *f, FileDescriptio
 		m->regular->dead = dead_dir_describe(&f->st);
 		return 0;
 	}
-	int r = files_need_name(f, noun(f->st.st_mode), e);
+	bool lost = link_remap_concerns(f);
+	int r = lost ? 0 : files_need_name(f, noun(f->st.st_mode), e);
 
 	if (r < 0)
 		return r;
 	m->regular = xmalloc(sizeof(*m->regular));
 	ferry__regular_file__init(m->regular);
-	m->regular->path = xstrdup(f->link);
+	if (lost)
+		r = link_remap_capture(c, f, m->regular, e);
+	else
+		m->regular->path = xstrdup(f->link);
+	if (r < 0)
+		return r;
 	m->regular->mode = f->st.st_mode;
 	m->regular->size = f->st.st_size;
 	m->regular->mtime_ns = mtime_ns(&f->st);
@@ -143,6 +149,9 @@ static int regular_check(struct rebuild *r, const FileDescription *m, struct err
 	/* One whose content travels is checked as a memory object. */
 	if (ret < 0 || m->regular->object || m->regular->dead)
 		return ret;
+	/* It is given a name when the target is frozen. */
+	if (m->regular->lost[0] && !m->regular->path[0])
+		return 0;
 	cleanup_free char *path = files_host_path(r, m->regular->path);
 	struct stat st;
 
@@ -172,9 +181,9 @@ static int regular_open(struct rebuild *r, const FileDescription *m, int *ret_fd
 	int object = m->regular->object && r->object_fd ? r->object_fd(r, m->regular->object) : -1;
 	cleanup_free char *path = NULL;
 
-	const char *dead;
-
 	if (m->regular->dead) {
+		const char *dead;
+
 		ret = dead_dir_make(r, m->regular->path, m->regular->dead, &dead, e);
 		if (ret < 0)
 			return error_prefix(e, "pid %d fd %d", m->pid, m->fd);
@@ -188,10 +197,14 @@ static int regular_open(struct rebuild *r, const FileDescription *m, int *ret_fd
 				 m->regular->path);
 	int flags = files_open_flags(m->flags) | (S_ISLNK(m->regular->mode) ? O_NOFOLLOW : 0);
 	/* A lease that somebody has on the file must not hold us up. */
-	cleanup_close int fd =
-		open(path, flags | (S_ISREG(m->regular->mode) && !(flags & O_PATH) ? O_NONBLOCK : 0));
+	if (S_ISREG(m->regular->mode) && !(flags & O_PATH))
+		flags |= O_NONBLOCK;
+	bool lost = m->regular->lost[0] && object < 0;
+	cleanup_close int fd = lost ? link_remap_open(r, m, flags, e) : open(path, flags);
 	struct stat st;
 
+	if (fd < 0 && lost)
+		return fd;
 	if (fd < 0 && errno == EWOULDBLOCK)
 		return error_say(e, EWOULDBLOCK, "pid %d fd %d: somebody has a lease on %s here", m->pid,
 				 m->fd, path);

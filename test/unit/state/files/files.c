@@ -153,9 +153,10 @@ static void test_ghost(void **state)
 static void lost_name_setup(int k)
 {
 	(void)k;
-	link(in_dir("a"), in_dir("second"));
-	MUST(open(in_dir("second"), O_RDONLY) == 0);
-	MUST(unlink(in_dir("second")) == 0);
+	mkdir(in_dir("sub"), 0700);
+	link(in_dir("a"), in_dir("sub/second"));
+	MUST(open(in_dir("sub/second"), O_RDONLY) == 0);
+	MUST(unlink(in_dir("sub/second")) == 0 && rmdir(in_dir("sub")) == 0);
 }
 
 static void fanotify_setup(int k)
