@@ -34,6 +34,7 @@ void arch_regs_call(struct arch_regs *regs, uint64_t ip, uint64_t sp, uint64_t a
 uint64_t arch_regs_ip(const struct arch_regs *regs);
 void arch_regs_set_ip(struct arch_regs *regs, uint64_t ip); /* and out of any system call */
 uint64_t arch_regs_sp(const struct arch_regs *regs);
+uint64_t arch_regs_tp(const struct arch_regs *regs); /* thread pointer */
 
 /* Is the thread inside a system call (frozen with a restart code or a result)? *ret_nr, *ret_code. */
 bool arch_regs_in_syscall(const struct arch_regs *regs, long *ret_nr, int64_t *ret_code);

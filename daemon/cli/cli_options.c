@@ -45,6 +45,7 @@ void cli_session_options(const struct cli *c, struct session_options *ret)
 	ret->max_rounds = (unsigned)c->o.max_rounds;
 	ret->downtime_ms = (unsigned)c->o.downtime;
 	ret->max_downtime_ms = (unsigned)c->o.max_downtime;
+	ret->post_copy_after = (unsigned)c->o.post_copy;
 	ret->max_bandwidth = c->o.max_bandwidth;
 	cli_state_options(c, &ret->state);
 }
@@ -54,17 +55,21 @@ int cli_on_stall(const struct cli *c, enum on_stall *ret, struct error *e)
 	static const struct {
 		const char *name;
 		enum on_stall what;
-	} all[] = {{"stop", ON_STALL_STOP}, {"abort", ON_STALL_ABORT}, {"throttle", ON_STALL_THROTTLE}};
+	} all[] = {{"stop", ON_STALL_STOP},
+		   {"abort", ON_STALL_ABORT},
+		   {"throttle", ON_STALL_THROTTLE},
+		   {"postcopy", ON_STALL_POSTCOPY}};
 
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
 		if (!strcmp(c->o.on_stall, all[i].name)) {
 			*ret = all[i].what;
+			if (*ret == ON_STALL_POSTCOPY && c->verb->bit != VERB_MIGRATE)
+				return error_say(e, EINVAL,
+						 "--on-stall postcopy is for migrate: an image is whole");
 			return 0;
 		}
-	if (!strcmp(c->o.on_stall, "postcopy"))
-		return error_say(e, ENOTSUP,
-				 "--on-stall postcopy is not supported yet: take throttle, stop or abort");
-	return error_say(e, EINVAL, "--on-stall takes throttle, stop or abort, not \"%s\"", c->o.on_stall);
+	return error_say(e, EINVAL, "--on-stall takes postcopy, throttle, stop or abort, not \"%s\"",
+			 c->o.on_stall);
 }
 
 int cli_write_pidfile(const struct cli *c, pid_t pid, struct error *e)

@@ -154,6 +154,15 @@ static void beside(struct display *d, const json_t *ev, const char *key, const c
 		fprintf(d->out, "  (predicted %s)", show(msg_num(p, key, 0), b));
 }
 
+static void fetched(struct display *d)
+{
+	char p50[32], p99[32], max[32];
+
+	fprintf(d->out, "  fetched   %lld pages; %lld faults: median %s, p99 %s, longest %s\n",
+		(long long)d->fetched, (long long)d->faults, display_ms(d->p50_us / 1000, p50),
+		display_ms(d->p99_us / 1000, p99), display_ms(d->max_us / 1000, max));
+}
+
 static void summary(struct display *d, const json_t *ev)
 {
 	long long rounds = msg_int(ev, "rounds", d->rounds);
@@ -174,6 +183,8 @@ static void summary(struct display *d, const json_t *ev)
 		beside(d, ev, "downtime_ms", display_ms);
 		fputc('\n', d->out);
 	}
+	if (d->fetched)
+		fetched(d);
 	fprintf(d->out, "  in all    %s", display_ms(msg_num(ev, "total_ms", 0), b));
 	beside(d, ev, "ms", display_ms);
 	fputc('\n', d->out);
@@ -239,6 +250,36 @@ static void settled(struct display *d, const json_t *ev)
 							   : "runs on here");
 }
 
+/* Post-copy: it runs there, pages follow. */
+static void running(struct display *d, const json_t *ev)
+{
+	char down[32], left[32];
+
+	fprintf(d->out, "  runs there after %s; %s of its memory follow\n",
+		display_ms(msg_num(ev, "downtime_ms", 0), down),
+		display_bytes(msg_num(ev, "left", 0) * 4096, left));
+}
+
+static void fetch(struct display *d, const json_t *ev)
+{
+	char text[96], left[32], p50[32];
+
+	if (!json_is_true(json_object_get(ev, "link"))) {
+		live(d, "the link is broken: threads there may wait ...");
+		return;
+	}
+	display_bytes(msg_num(ev, "left", 0) * 4096, left);
+	display_ms(msg_num(ev, "p50_us", 0) / 1000, p50);
+	snprintf(text, sizeof(text), "%s left, %lld faults, median %s ...", left,
+		 (long long)msg_int(ev, "faults", 0), p50);
+	live(d, text);
+	d->fetched = msg_int(ev, "arrived", 0);
+	d->faults = msg_int(ev, "faults", 0);
+	d->p50_us = msg_num(ev, "p50_us", 0);
+	d->p99_us = msg_num(ev, "p99_us", 0);
+	d->max_us = msg_num(ev, "max_us", 0);
+}
+
 void display_event(struct display *d, const json_t *ev)
 {
 	const char *name = msg_str(ev, "event", "");
@@ -262,6 +303,10 @@ void display_event(struct display *d, const json_t *ev)
 		live(d, "stopped; everything is sent ...");
 	else if (!strcmp(name, "commit"))
 		live(d, "handing over ...");
+	else if (!strcmp(name, "running"))
+		running(d, ev);
+	else if (!strcmp(name, "fetch"))
+		fetch(d, ev);
 	else if (!strcmp(name, "restored"))
 		restored(d, ev);
 	else if (!strcmp(name, "throttle"))

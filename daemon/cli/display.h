@@ -19,6 +19,8 @@ struct display {
 	const char *where;
 	char program[80]; /* "redis-server (pid 17)" */
 	int rounds;
+	long long fetched, faults; /* post-copy: pages, threads that waited */
+	double p50_us, p99_us, max_us;
 };
 
 void display_init(struct display *d, FILE *out, bool json);

@@ -68,9 +68,10 @@ static int add_left(void *ctx, const char *dir, const char *uuid)
 	if (j->fd >= 0 && j->state >= SOURCE_COMMITTING && !json_object_get(l->busy, key))
 		json_array_append_new(l->jobs,
 				      json_pack("{s:s,s:i,s:s,s:s,s:s,s:s*,s:f}", "verb", "migrate", "target",
-						atoi(key), "phase", "in doubt", "uuid", uuid, "state",
-						migration_state_name(j->state), "to", j->to, "seconds",
-						difftime(time(NULL), (time_t)j->time)));
+						atoi(key), "phase",
+						j->state == SOURCE_SERVING ? "serving" : "in doubt", "uuid",
+						uuid, "state", migration_state_name(j->state), "to", j->to,
+						"seconds", difftime(time(NULL), (time_t)j->time)));
 	journal_free(j);
 	return 0;
 }
@@ -86,7 +87,24 @@ static void print(const json_t *j)
 	       msg_str(j, "phase", "?"), done, (int)msg_int(j, "rounds", 0),
 	       display_bytes(msg_num(j, "bytes", 0), bytes),
 	       display_ms(msg_num(j, "seconds", 0) * 1000, time));
-	if (json_object_get(j, "uuid"))
+	const json_t *fetch = json_object_get(j, "fetch");
+
+	if (fetch)
+		printf("         %lld pages of %lld are still on their way%s; %lld faults, p50 %.2f ms, p99 "
+		       "%.2f ms, max "
+		       "%.2f ms\n",
+		       (long long)msg_int(fetch, "left", 0), (long long)msg_int(fetch, "total", 0),
+		       json_is_true(json_object_get(fetch, "link"))
+			       ? ""
+			       : ", and the link is broken: threads wait",
+		       (long long)msg_int(fetch, "faults", 0), msg_num(fetch, "p50_us", 0) / 1000,
+		       msg_num(fetch, "p99_us", 0) / 1000, msg_num(fetch, "max_us", 0) / 1000);
+	if (!strcmp(msg_str(j, "state", ""), "serving"))
+		printf("         the program runs at %s, pages of it are still here, in its stopped copy, "
+		       "and nobody "
+		       "serves them; ferry resume %s\n",
+		       msg_str(j, "to", "?"), msg_str(j, "uuid", ""));
+	else if (json_object_get(j, "uuid"))
 		printf("         the program may run at %s: its copy here stands still until that is known; "
 		       "ferry resume %s\n",
 		       msg_str(j, "to", "?"), msg_str(j, "uuid", ""));

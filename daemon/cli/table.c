@@ -32,6 +32,8 @@ static const struct opt rows[] = {
 	 "do not ask: it does not run there, so let the copy here run on"},
 	{"there", 0, OPT_FLAG, OPT_COMMAND, VERB_RESUME, AT(there), NULL, NULL, 0, 0, NULL,
 	 "do not ask: it runs there, or has run, so end the copy here"},
+	{"force", 0, OPT_FLAG, OPT_COMMAND, VERB_RESUME, AT(force), NULL, NULL, 0, 0, NULL,
+	 "with --there: also if pages of the program are only here and will be lost"},
 	{"fingerprint", 0, OPT_STRING, OPT_COMMAND, VERB_KEYS, AT(fingerprint), "SHA256:...", NULL, 0, 0,
 	 NULL, "trust: the key of that host, as \"ferry keys show\" prints it there"},
 	{"grant", 0, OPT_STRING, 0, VERB_KEYS, AT(grant), "LIST", "send,receive", 0, 0, NULL,
@@ -64,7 +66,11 @@ static const struct opt rows[] = {
 	{"downtime", 0, OPT_INT, 0, VERB_TRACKS, AT(downtime), "MS", "50", 1, 3600000, "ms",
 	 "the budget: freeze when the rest can be copied in this time"},
 	{"on-stall", 0, OPT_STRING, 0, VERB_CAPTURES, AT(on_stall), "WHAT", "stop", 0, 0, NULL,
-	 "when the target writes too fast for that: throttle it, stop it for longer, or abort"},
+	 "when the target writes too fast for that: throttle it, stop it for longer, abort, or (migrate) "
+	 "postcopy: "
+	 "start it there and fetch the rest"},
+	{"post-copy", 0, OPT_INT, 0, VERB_MIGRATE, AT(post_copy), "N", NULL, 1, 60, "rounds",
+	 "start it there after so many rounds, and fetch the rest of its memory while it runs"},
 	{"max-downtime", 0, OPT_INT, 0, VERB_CAPTURES, AT(max_downtime), "MS", NULL, 1, 3600000, "ms",
 	 "give up rather than stop the target for longer"},
 	{"time-limit", 0, OPT_TIME, 0, VERB_MIGRATE, AT(time_limit), "TIME", NULL, 1, 604800000, NULL,

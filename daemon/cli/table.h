@@ -14,7 +14,7 @@ struct cli_options {
 	int64_t tree;
 	bool leave_running, leave_stopped;
 	char *prev_images_dir, *freeze_cgroup, *root, *action_script, *manage_cgroups;
-	int64_t timeout, max_rounds, downtime, max_downtime, time_limit;
+	int64_t timeout, max_rounds, downtime, max_downtime, time_limit, post_copy;
 	uint64_t max_bandwidth, ghost_limit;
 	char *backend, *on_stall;
 	char *backend_dir;
@@ -31,7 +31,7 @@ struct cli_options {
 	char *pidfile;
 
 	char *to, *keys, *fingerprint, *grant;
-	bool insecure, yes, here, there;
+	bool insecure, yes, here, there, force;
 
 	struct opt_list feature;
 };

@@ -36,7 +36,7 @@ struct converge_costs {
 uint64_t converge_fixed_ns(const struct converge_costs *c);
 
 /* What to do when rounds alone do not lead there. */
-enum on_stall { ON_STALL_STOP, ON_STALL_ABORT, ON_STALL_THROTTLE };
+enum on_stall { ON_STALL_STOP, ON_STALL_ABORT, ON_STALL_THROTTLE, ON_STALL_POSTCOPY };
 
 struct converge_policy {
 	struct converge_limits limits;

@@ -77,6 +77,13 @@ static void slow_down(struct session *s, struct converge_policy *p)
 					 100 * p->cpus / full));
 }
 
+/* Pages are no part of the downtime then. */
+static bool post_copy_helps(const struct session *s)
+{
+	return s->opt.on_stall == ON_STALL_POSTCOPY &&
+	       (!s->opt.max_downtime_ms || s->fixed_ns <= s->opt.max_downtime_ms * 1000000ull);
+}
+
 static int give_up(struct session *s, const struct converge_policy *p, struct error *e)
 {
 	double ms = (converge_left_ns(s->rounds, s->n_rounds) + p->limits.fixed_ns) / 1e6;
@@ -113,7 +120,8 @@ int session_rounds(struct session *s, struct stream_out *out, bool layout,
 
 		if (r < 0)
 			return r;
-		if (!s->memory->backend.ops)
+		s->post_copy = s->opt.post_copy_after && s->n_rounds >= s->opt.post_copy_after;
+		if (s->post_copy || !s->memory->backend.ops)
 			return 0;
 		s->fixed_ns = p.limits.fixed_ns = converge_fixed_ns(&s->costs);
 		while ((step = converge_step(s->rounds, s->n_rounds, &p)) == STEP_THROTTLE) {
@@ -123,6 +131,10 @@ int session_rounds(struct session *s, struct stream_out *out, bool layout,
 		}
 		if (step == STEP_THROTTLE)
 			step = STEP_ROUND;
+	}
+	if (step != STEP_SWITCH && post_copy_helps(s)) {
+		s->post_copy = true;
+		return 0;
 	}
 	if (step == STEP_ABORT)
 		return give_up(s, &p, e);

@@ -197,6 +197,8 @@ int restore_prepare(struct restore *r, struct error *e)
 	uint64_t t0 = now_ns();
 
 	if (x >= 0)
+		x = lazy_make(r, e);
+	if (x >= 0)
 		x = restore_check(r, e);
 	error_phase(e, "restore files");
 	if (x >= 0)
@@ -220,6 +222,8 @@ int restore_prepare(struct restore *r, struct error *e)
 		for (size_t j = 0; j < p->n_threads && x >= 0 && p->state != PROCESS_ZOMBIE; j++)
 			x = finish_thread(r, p, p->threads[j], j == 0, e);
 	}
+	if (x >= 0)
+		x = lazy_arm(r, e);
 	r->t_files = t1 - t0;
 	r->t_tasks = now_ns() - t1;
 	events_log(r->events, 4, "prepare: layout %llu us, files %llu us, tasks %llu us",

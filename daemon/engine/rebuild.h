@@ -24,9 +24,17 @@ struct restore {
 	bool changed; /* tree, layout or objects came in since the skeletons were synced */
 	bool unmade;  /* some of the tree may have no skeleton yet */
 	bool started;
+	struct lazy *lazy; /* processes of which pages are missing when they start */
+	size_t n_lazy;
 	uint64_t sequence_pages;
 	uint64_t t_sync, t_files, t_tasks;
 };
 
 /* Host descriptor of a shared memory object, or -1. */
 int restore_object_fd(struct rebuild *rb, uint64_t id);
+
+/* lazy.c: userfaultfds for what will be missing, while skeletons can still run batches; then, when nothing of
+ * ours touches their memory any more, registered. */
+int lazy_make(struct restore *r, struct error *e);
+int lazy_arm(struct restore *r, struct error *e);
+void lazy_free(struct restore *r);

@@ -347,6 +347,7 @@ void restore_free(struct restore *r)
 		discard_objects(r);
 	}
 	files_rebuild_free(&r->rebuild, r->started);
+	lazy_free(r);
 	for (size_t i = 0; i < r->skeletons.tree->n; i++)
 		skeleton_data_free(r->skeletons.tree->procs[i]);
 	tree_free(r->skeletons.tree);

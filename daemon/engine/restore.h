@@ -14,6 +14,7 @@
 #include "stream/stream.h"
 
 struct restore;
+struct pager;
 
 struct restore_options {
 	struct state_options state;
@@ -39,6 +40,13 @@ int restore_sync(struct restore *r, struct error *e);
 int restore_check(struct restore *r, struct error *e);
 /* The same, and whether pids and huge pages are to be had just now. For a rehearsal: nothing is made. */
 int restore_check_all(struct restore *r, struct error *e);
+/* Post-copy: can a tree be started here before all of its pages have come? */
+bool lazy_possible(void);
+/* @pid starts without these pages: @n / 2 pairs of start and end, ascending. */
+int restore_expect_missing(struct restore *r, pid_t pid, const uint64_t *pairs, size_t n, struct error *e);
+uint64_t restore_missing_bytes(const struct restore *r);
+/* Prepared: the userfaultfds of what is missing; the caller's. */
+struct pager *restore_take_pager(struct restore *r);
 /* Everything but the start: files, task state, ready to run. */
 int restore_prepare(struct restore *r, struct error *e);
 pid_t restore_root(const struct restore *r);

@@ -270,6 +270,8 @@ int session_send_all(struct session *s, struct stream_out *out, bool layout, boo
 		if (!final)
 			r = session_forgive(s, p, r, e);
 	}
+	if (r >= 0 && final && s->post_copy)
+		r = session_leave(s, e);
 	if (r >= 0)
 		r = session_pass_on(s, out, layout, final, st, e);
 	for (size_t i = 0; i < s->tree->n && r >= 0; i++) {

@@ -30,6 +30,7 @@ struct session_options {
 	unsigned downtime_ms;     /* budget, default 50 */
 	unsigned max_downtime_ms; /* give up rather than stop the target for longer; 0: no bound */
 	enum on_stall on_stall;   /* default: stop */
+	unsigned post_copy_after; /* freeze after so many rounds, what is left then stays behind; 0: no */
 	uint64_t max_bandwidth;   /* bytes/s, 0: no limit */
 	struct state_options state;
 	bool observe; /* it is only followed (engine/observe.h): what could not be moved is no hindrance */

@@ -34,8 +34,10 @@ struct session {
 	unsigned n_stops;            /* of which costs.stop_ns is the mean */
 	uint64_t fixed_ns;           /* what was expected of the freeze when it was decided upon */
 	struct throttle *throttle;   /* NULL: it runs at its own speed */
+	bool post_copy;              /* pages stay behind at the freeze */
 	struct round_stats total;
 	uint64_t t_begin, t_freeze, t_frozen, t_pages, t_state;
+	uint64_t t_running; /* post-copy: when the other side said so; 0: at the end */
 	pid_t root;
 	uint64_t root_start;
 };
@@ -101,6 +103,10 @@ int session_pass_on(struct session *s, struct stream_out *out, bool layout, bool
 		    struct round_stats *st, struct error *e);
 /* A Tree goes to the other side, after the collect: whose skeletons will be made anew must be sent anew. */
 void session_place_tree(struct session *s);
+/* leave.c: post-copy, when the final round is resolved: what stays behind goes out of it. */
+int session_leave(struct session *s, struct error *e);
+void session_leave_end(struct session *s); /* when all was sent: what did not stay */
+uint64_t session_left_pages(const struct session *s);
 /* capture.c: records of all kinds into s->snapshot; and out of the target again (its tasks stay stopped). */
 int capture_state(struct session *s, struct error *e);
 int capture_undo(struct session *s, struct error *e);

@@ -152,14 +152,14 @@ int session_end(struct session *s, enum session_end end, struct error *e)
 
 void session_emit_done(struct session *s, const char *verb, uint64_t bytes)
 {
-	uint64_t now = now_ns();
+	uint64_t now = now_ns(), end = s->t_running ? s->t_running : now;
 
 	json_t *ev = json_pack(
 		"{s:s,s:s,s:i,s:I,s:I,s:f,s:f,s:{s:f,s:f,s:f,s:f}}", "event", "done", "verb", verb, "rounds",
 		(int)s->n_rounds, "pages", (json_int_t)s->total.pages, "bytes", (json_int_t)bytes,
-		"downtime_ms", (now - s->t_freeze) / 1e6, "total_ms", (now - s->t_begin) / 1e6, "phases",
+		"downtime_ms", (end - s->t_freeze) / 1e6, "total_ms", (now - s->t_begin) / 1e6, "phases",
 		"freeze_ms", (s->t_frozen - s->t_freeze) / 1e6, "pages_ms", (s->t_pages - s->t_frozen) / 1e6,
-		"state_ms", (s->t_state - s->t_pages) / 1e6, "end_ms", (now - s->t_state) / 1e6);
+		"state_ms", (s->t_state - s->t_pages) / 1e6, "end_ms", (end - s->t_state) / 1e6);
 
 	if (memory_stops_target(s->memory))
 		json_object_set_new(ev, "rounds_freeze_ms", json_real(s->total.freeze_ns / 1e6));

@@ -4,10 +4,13 @@
 #include <errno.h>
 
 #include "base/util.h"
+#include "engine/pager.h"
+#include "migrate/lane.h"
 
 /* Its process has died in this state; its skeletons were killed with it, or stopped (engine/start.c). */
-static int succeed(struct machine *m, struct error *e)
+static int succeed(struct machine *m, const char *dir, struct error *e)
 {
+	cleanup_free char *pages = lane_state_path(dir, m->journal->uuid);
 	int r = 0;
 
 	switch (m->state) {
@@ -16,12 +19,14 @@ static int succeed(struct machine *m, struct error *e)
 	case DEST_READY:
 	case DEST_COMMITTED:
 		r = journal_kill(m->journal, e);
-		if (r >= 0)
+		if (r >= 0) {
+			pager_discard(pages);
 			r = machine_move(m, DEST_ABORTED, e);
+		}
 		break;
 	case DEST_STARTING:
 		journal_let_go(m->journal);
-		r = machine_move(m, DEST_RUNNING, e);
+		r = machine_move(m, pager_is_left(pages) ? DEST_FETCHING : DEST_RUNNING, e);
 		break;
 	default:
 		break;
@@ -35,6 +40,8 @@ static const char *answer_of(enum migration_state s)
 	case DEST_STARTING:
 	case DEST_RUNNING:
 		return "running";
+	case DEST_FETCHING:
+		return "fetching";
 	case DEST_ABORTED:
 		return "aborted";
 	default:
@@ -53,7 +60,7 @@ const char *arrival_answer(const char *dir, const char *uuid, const struct event
 	struct machine m = {.state = j->state, .journal = j, .events = ev};
 
 	if (j->fd >= 0)
-		r = succeed(&m, &e);
+		r = succeed(&m, dir, &e);
 	if (r < 0)
 		events_log(ev, 1, "migration %s: %s", uuid, e.text);
 	const char *answer = answer_of(m.state);
@@ -92,11 +99,12 @@ static int recover_one(void *ctx, const char *dir, const char *uuid)
 	struct machine m = {.state = j->state, .journal = j, .events = c->events};
 	bool early = j->state == DEST_RECEIVING || j->state == DEST_BUILDING;
 
-	if (j->fd >= 0 && j->state != DEST_RUNNING && j->state != DEST_ABORTED) {
+	/* One that fetches is taken up when the source comes. */
+	if (j->fd >= 0 && j->state != DEST_FETCHING && j->state != DEST_RUNNING && j->state != DEST_ABORTED) {
 		c->n++;
 		events_log(c->events, 2, "migration %s was left in state \"%s\" by a process that has died",
 			   uuid, migration_state_name(j->state));
-		if (succeed(&m, &e) < 0)
+		if (succeed(&m, dir, &e) < 0)
 			events_log(c->events, 1, "migration %s: %s", uuid, e.text);
 		else if (early) /* no READY was sent: the source is not in doubt */
 			(void)machine_move(&m, DEST_ENDED, &e);

@@ -12,17 +12,21 @@
 #include "base/util.h"
 #include "engine/restore.h"
 #include "migrate/arrival.h"
+#include "migrate/fetch.h"
 #include "migrate/hello.h"
+#include "migrate/lane.h"
 #include "migrate/peer.h"
 #include "migrate/rehearsal.h"
 #include "procfs/procfs.h"
 
 struct arrival {
 	struct peer peer;
+	struct link *link;
 	const char *dir; /* of the journal */
 	const struct events *events;
 	struct machine machine;
 	struct restore *r;
+	struct pager *pager; /* post-copy: pages are missing when it starts; else NULL */
 	char uuid[37];
 	bool source_knows; /* that this ends without a start */
 };
@@ -66,6 +70,7 @@ static int reply_hello(struct arrival *a, struct error *e)
 
 	hello_fill(&h, host, life);
 	h.uuid = a->uuid;
+	h.post_copy = lazy_possible();
 	return peer_send(&a->peer, FERRY__RECORD_TYPE__RECORD_PEER_HELLO, &h.base, e);
 }
 
@@ -120,6 +125,15 @@ static void list_process(void *ctx, pid_t pid, bool runs)
 		journal_add_process(a->machine.journal, pid, st.start_time, runs);
 }
 
+/* From here on our death does not lose what the userfaultfds are for. */
+static int keep_missing(struct arrival *a, struct error *e)
+{
+	cleanup_free char *path = lane_state_path(a->dir, a->uuid);
+
+	a->pager = restore_take_pager(a->r);
+	return pager_write(a->pager, path, e);
+}
+
 static int become_ready(struct arrival *a, struct error *e)
 {
 	Ferry__PeerReady ready = FERRY__PEER_READY__INIT;
@@ -128,6 +142,8 @@ static int become_ready(struct arrival *a, struct error *e)
 
 	if (r >= 0)
 		r = restore_prepare(a->r, e);
+	if (r >= 0 && restore_missing_bytes(a->r))
+		r = keep_missing(a, e);
 	if (r >= 0) {
 		restore_each(a->r, list_process, a);
 		r = machine_move(&a->machine, DEST_READY, e);
@@ -153,14 +169,26 @@ static void tell_running(struct arrival *a, pid_t root)
 	struct error link = ERROR_INIT;
 
 	run.pid = root;
+	run.missing = a->pager ? a->pager->total : 0;
 	int r = peer_send(&a->peer, FERRY__RECORD_TYPE__RECORD_PEER_RUNNING, &run.base, &link);
 
 	events_emit(a->events, json_pack("{s:s,s:i,s:s}", "event", "arrived", "pid", root, "uuid", a->uuid));
+	if (a->pager)
+		return;
 	/* If it does not come, the source may ask later. */
 	if (r >= 0)
 		r = peer_expect(&a->peer, FERRY__RECORD_TYPE__RECORD_PEER_DONE, NULL, NULL, &link);
 	if (r >= 0)
 		(void)machine_move(&a->machine, DEST_ENDED, &link);
+}
+
+/* The connection becomes the lane for faults. */
+static int fetch(struct arrival *a, int lane, struct error *e)
+{
+	/* The skeletons are processes of their own by now. */
+	restore_free(TAKE_PTR(a->r));
+	peer_deinit(&a->peer);
+	return fetch_run(&a->machine, a->dir, a->pager, TAKE_FD(a->link->sock), lane, e);
 }
 
 static int finish(struct arrival *a, struct error *e)
@@ -183,9 +211,23 @@ static int finish(struct arrival *a, struct error *e)
 	/* No way back from here. */
 	if (restore_start(a->r, &root, &trouble) < 0)
 		events_log(a->events, 1, "the start was not clean: %s", trouble.text);
-	(void)machine_move(&a->machine, DEST_RUNNING, &trouble);
+	(void)machine_move(&a->machine, a->pager ? DEST_FETCHING : DEST_RUNNING, &trouble);
 	tell_running(a, root);
-	return 0;
+	return a->pager ? fetch(a, 0, e) : 0;
+}
+
+static int take_missing(struct arrival *a, const struct record *rec, struct error *e)
+{
+	ProtobufCMessage *m;
+	int r = record_unpack(rec, &ferry__peer_missing__descriptor, &m, e);
+
+	if (r < 0)
+		return r;
+	const Ferry__PeerMissing *list = (const Ferry__PeerMissing *)m;
+
+	r = restore_expect_missing(a->r, rec->pid, list->ranges, list->n_ranges, e);
+	protobuf_c_message_free_unpacked(m, NULL);
+	return r;
 }
 
 static int receive(struct arrival *a, struct error *e)
@@ -198,6 +240,8 @@ static int receive(struct arrival *a, struct error *e)
 			r = restore_feed(a->r, &rec, e);
 		else if (rec.type == FERRY__RECORD_TYPE__RECORD_PEER_ROUND_END)
 			r = end_of_round(a, &rec, e);
+		else if (rec.type == FERRY__RECORD_TYPE__RECORD_PEER_MISSING)
+			r = take_missing(a, &rec, e);
 		else if (rec.type == FERRY__RECORD_TYPE__RECORD_PEER_FINAL)
 			return finish(a, e);
 		else if (rec.type == FERRY__RECORD_TYPE__RECORD_PEER_ERROR)
@@ -211,6 +255,66 @@ static int receive(struct arrival *a, struct error *e)
 			return r;
 	}
 	return r < 0 ? r : error_say(e, EPIPE, "the source ended the connection");
+}
+
+/* --- more connections of a post-copy --------------------------------------------------------------- */
+
+static int answer_state(struct arrival *a, const char *state, struct error *e)
+{
+	Ferry__PeerAnswer ans = FERRY__PEER_ANSWER__INIT;
+
+	ans.state = (char *)state;
+	return peer_send(&a->peer, FERRY__RECORD_TYPE__RECORD_PEER_ANSWER, &ans.base, e);
+}
+
+/* The one that fetched has died: it is us now. */
+static int take_over(struct arrival *a, struct journal *j, int lane, struct error *e)
+{
+	cleanup_free char *path = lane_state_path(a->dir, j->uuid);
+	struct pager *p;
+	int r = pager_open(&p, path, e);
+
+	if (r < 0)
+		return r;
+	events_log(a->events, 2,
+		   "migration %s: the process that fetched its pages has died, this one goes on", j->uuid);
+	memcpy(a->uuid, j->uuid, sizeof(a->uuid));
+	a->machine.journal = j;
+	a->machine.state = DEST_FETCHING;
+	a->pager = p;
+	return fetch(a, lane, e);
+}
+
+/* The source serves pages: to the process that fetches, or to its successor. */
+static int take_lane(struct arrival *a, const struct record *rec, struct error *e)
+{
+	struct journal *j = NULL;
+	ProtobufCMessage *m;
+	int r = record_unpack(rec, &ferry__peer_pages__descriptor, &m, e);
+
+	if (r < 0)
+		return r;
+	const Ferry__PeerPages *pages = (const Ferry__PeerPages *)m;
+	int lane = (int)pages->lane;
+	const char *state =
+		journal_uuid_ok(pages->uuid) ? arrival_answer(a->dir, pages->uuid, a->events) : "unknown";
+
+	if (!strcmp(state, "fetching"))
+		r = journal_open(&j, a->dir, SIDE_DESTINATION, pages->uuid, e);
+	protobuf_c_message_free_unpacked(m, NULL);
+	if (r < 0 || !j)
+		return r < 0 ? r : answer_state(a, state, e);
+	if (j->fd >= 0 && j->state == DEST_FETCHING)
+		return take_over(a, j, lane, e);
+	cleanup_free char *path = lane_path(a->dir, j->uuid);
+
+	r = lane_give(path, a->link->sock, lane);
+	journal_free(j);
+	if (r < 0)
+		return answer_state(a, "pending", e);
+	/* Its relay lives as long as the connection does. */
+	a->link->relay = 0;
+	return 0;
 }
 
 static int serve(struct arrival *a, struct error *e)
@@ -231,6 +335,8 @@ static int serve(struct arrival *a, struct error *e)
 		return take_done(a, &rec, e);
 	if (!rec.is_pages && rec.type == FERRY__RECORD_TYPE__RECORD_PEER_CHECK)
 		return rehearsal_serve(&a->peer, &rec, a->events, e);
+	if (!rec.is_pages && rec.type == FERRY__RECORD_TYPE__RECORD_PEER_PAGES)
+		return take_lane(a, &rec, e);
 	if (rec.is_pages || rec.type != FERRY__RECORD_TYPE__RECORD_PEER_HELLO)
 		return error_say(e, EPROTO, "the peer began with record %u instead of HELLO",
 				 rec.is_pages ? 4 : rec.type);
@@ -246,8 +352,10 @@ static void give_up(struct arrival *a, const struct error *why)
 	/* Without a READY the source is not in doubt, and will not ask. */
 	bool in_doubt = a->machine.state >= DEST_READY && !a->source_knows;
 
-	if (a->machine.state == DEST_IDLE)
+	if (a->machine.state == DEST_IDLE || a->machine.state >= DEST_STARTING)
 		return;
+	if (a->pager && a->pager->path)
+		pager_discard(a->pager->path);
 	if (machine_move(&a->machine, DEST_ABORTED, &ignore) >= 0 && !in_doubt)
 		(void)machine_move(&a->machine, DEST_ENDED, &ignore);
 	events_log(a->events, 3, "migration %s ends here: %s", a->uuid, why->text);
@@ -270,6 +378,7 @@ int migrate_serve(int sock, const struct serve_options *o, const struct events *
 		link_close(&link);
 		return error_is(e) ? -e->code : -EIO;
 	}
+	a.link = &link;
 	if (allowed >= 0)
 		r = serve(&a, e);
 	/* Skeletons first: the source lets its copy run when it reads our error. */
@@ -278,6 +387,7 @@ int migrate_serve(int sock, const struct serve_options *o, const struct events *
 		give_up(&a, e);
 		peer_send_error(&a.peer, e);
 	}
+	pager_free(a.pager);
 	journal_free(a.machine.journal);
 	peer_deinit(&a.peer);
 	link_close(&link);

@@ -7,12 +7,13 @@
 
 #include "base/util.h"
 #include "migrate/peer.h"
+#include "migrate/serve_pages.h"
 
 enum verdict { PENDING, RUNNING, ABORTED, UNKNOWN };
 
 static enum verdict read_answer(const struct journal *j, const Ferry__PeerAnswer *a)
 {
-	if (!strcmp(a->state, "running"))
+	if (!strcmp(a->state, "running") || !strcmp(a->state, "fetching"))
 		return RUNNING;
 	if (!strcmp(a->state, "aborted"))
 		return ABORTED;
@@ -136,10 +137,36 @@ static int decide(struct machine *m, enum doubt_decision how, const struct link_
 	else if (how == DOUBT_ASK_ONCE)
 		running = ask_for_now(j, o, e);
 	else
-		running = how == DOUBT_THERE;
+		running = how != DOUBT_HERE;
 	if (running < 0)
 		return running;
-	return machine_move(m, running ? SOURCE_MOVED : SOURCE_STAYED, e);
+	return machine_move(m, !running ? SOURCE_STAYED : j->left ? SOURCE_SERVING : SOURCE_MOVED, e);
+}
+
+/* It runs there, and needs what is here. */
+static int serve(struct machine *m, enum doubt_decision how, const struct link_options *o, struct error *e)
+{
+	struct journal *j = m->journal;
+	struct link none = LINK_INIT;
+	int r = 0;
+
+	if (m->state != SOURCE_SERVING)
+		return 0;
+	if (how == DOUBT_HERE)
+		return error_say(e, EINVAL,
+				 "migration %s: the program has run at %s since, it cannot run on here",
+				 j->uuid, j->to);
+	if (how == DOUBT_THERE)
+		return error_say(
+			e, EINVAL,
+			"migration %s: up to %llu pages of the program are only here, and would be lost: it "
+			"waits for them there (ferry resume %s serves them; --there --force gives them up)",
+			j->uuid, (unsigned long long)j->left, j->uuid);
+	if (how != DOUBT_GIVE_UP)
+		r = serve_pages(j, &none, o, m->events, e);
+	else
+		events_log(m->events, 2, "migration %s: pages that had not been fetched are lost", j->uuid);
+	return r < 0 ? r : machine_move(m, SOURCE_MOVED, e);
 }
 
 int doubt_settle(const char *dir, const char *uuid, enum doubt_decision how, const struct link_options *o,
@@ -164,6 +191,8 @@ int doubt_settle(const char *dir, const char *uuid, enum doubt_decision how, con
 	struct machine m = {.state = j->state, .journal = j, .events = ev};
 
 	r = decide(&m, how, o, e);
+	if (r >= 0)
+		r = serve(&m, how, o, e);
 	bool moved = m.state == SOURCE_MOVED, stayed = m.state == SOURCE_STAYED;
 
 	if (r >= 0 && moved)

@@ -15,6 +15,7 @@ enum doubt_decision {
 	DOUBT_ASK_ONCE, /* the same, but -EAGAIN when it does not answer or has not decided yet */
 	DOUBT_HERE,     /* the operator knows that it does not run over there: the copy here runs on */
 	DOUBT_THERE,    /* the operator knows that it runs, or has run, over there: the copy here is killed */
+	DOUBT_GIVE_UP,  /* the same, and pages that are only here are given up */
 };
 
 /* Ask once a second until the destination knows. 1: it runs there, 0: it never will; -ECANCELED: told to

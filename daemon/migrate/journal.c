@@ -9,6 +9,7 @@
  *	life 6ff8...-1234
  *	to 192.0.2.2 insecure
  *	there 0c1d...-99
+ *	left 5120
  *	process 1001 3456789 runs
  */
 #include "migrate/journal.h"
@@ -101,6 +102,12 @@ void journal_set(struct journal *j, const char *to, bool insecure, const char *t
 	j->changed = true;
 }
 
+void journal_set_left(struct journal *j, uint64_t pages)
+{
+	j->left = pages;
+	j->changed = true;
+}
+
 /* --- writing --------------------------------------------------------------------------------------- */
 
 /* The run directory, journal/ in it, and the side's. */
@@ -133,6 +140,8 @@ static int print(const struct journal *j, enum migration_state s, FILE *f)
 		fprintf(f, "to %s %s\n", j->to, j->insecure ? "insecure" : "secure");
 	if (j->there)
 		fprintf(f, "there %s\n", j->there);
+	if (j->left)
+		fprintf(f, "left %llu\n", (unsigned long long)j->left);
 	for (size_t i = 0; i < j->n_procs; i++)
 		fprintf(f, "process %d %llu %s\n", j->procs[i].pid, (unsigned long long)j->procs[i].start,
 			j->procs[i].runs ? "runs" : "stopped");
@@ -210,7 +219,9 @@ static void parse_line(struct journal *j, char *line)
 	unsigned long long start;
 	int pid;
 
-	if (sscanf(line, "owner %d", &pid) == 1) {
+	if (sscanf(line, "left %llu", &start) == 1) {
+		j->left = start;
+	} else if (sscanf(line, "owner %d", &pid) == 1) {
 		j->owner = pid;
 	} else if (sscanf(line, "to %279s %15s", text, word) == 2) {
 		free(j->to);

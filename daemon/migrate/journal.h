@@ -31,6 +31,7 @@ struct journal {
 	char *to;     /* source: where it goes */
 	bool insecure;
 	char *there; /* source: the life of the destination (journal_life) when it answered */
+	uint64_t left; /* source: pages that stay here when the target starts over there (post-copy) */
 	struct journal_process *procs;
 	size_t n_procs;
 
@@ -46,6 +47,7 @@ void journal_free(struct journal *j);
 void journal_add_process(struct journal *j, pid_t pid, uint64_t start, bool runs);
 void journal_clear_processes(struct journal *j);
 void journal_set(struct journal *j, const char *to, bool insecure, const char *there);
+void journal_set_left(struct journal *j, uint64_t pages);
 /* Write and sync. A state alone is changed in place: that needs no room on the disk. */
 int journal_state(struct journal *j, enum migration_state s, struct error *e);
 void journal_remove(struct journal *j);

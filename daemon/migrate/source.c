@@ -21,6 +21,7 @@
 #include "migrate/doubt.h"
 #include "migrate/hello.h"
 #include "migrate/peer.h"
+#include "migrate/serve_pages.h"
 
 struct migration {
 	const struct migrate_options *opt;
@@ -31,9 +32,14 @@ struct migration {
 	struct machine machine;
 	char uuid[37];
 	bool asked; /* the link is of no use any more */
-	uint64_t rtt_ns;
+	uint64_t rtt_ns, sent_bytes;
 	bool in_doubt; /* told to stop before the destination answered */
 };
+
+static bool wants_post_copy(const struct migration *m)
+{
+	return m->opt->session.post_copy_after || m->opt->session.on_stall == ON_STALL_POSTCOPY;
+}
 
 static int hello(struct migration *m, struct error *e)
 {
@@ -44,6 +50,7 @@ static int hello(struct migration *m, struct error *e)
 	hello_fill(&h, host, "");
 	hello_fill_source(&h, &m->opt->session);
 	h.uuid = m->uuid;
+	h.post_copy = wants_post_copy(m);
 	peer_set_timeout(&m->peer, PEER_HELLO_SECS);
 	uint64_t t0 = now_ns();
 	int r = peer_send(&m->peer, FERRY__RECORD_TYPE__RECORD_PEER_HELLO, &h.base, e);
@@ -57,6 +64,10 @@ static int hello(struct migration *m, struct error *e)
 	const Ferry__PeerHello *there = (const Ferry__PeerHello *)reply;
 
 	r = hello_check(there, m->opt->to, e);
+	if (r >= 0 && wants_post_copy(m) && !there->post_copy)
+		r = error_say(e, ENOTSUP,
+			      "%s cannot start a program whose pages are still on their way (no userfaultfd)",
+			      m->opt->to);
 	if (r >= 0) {
 		journal_set(m->machine.journal, m->opt->to, m->opt->link.insecure, there->life);
 		journal_add_process(m->machine.journal, m->opt->session.pid, 0, true);
@@ -119,6 +130,35 @@ static int hand_over(struct migration *m, struct error *link, struct error *e)
 	return r < 0 ? r : doubt_ask(m->machine.journal, &m->opt->link, m->events, e);
 }
 
+/* It runs there, with pages that are still here. If we end before it has them all, the next one goes on. */
+static int serve(struct migration *m, struct error *e)
+{
+	m->s->t_running = now_ns();
+	int r = machine_move(&m->machine, SOURCE_SERVING, e);
+
+	if (r < 0)
+		return r;
+	events_emit(m->events, json_pack("{s:s,s:f,s:I}", "event", "running", "downtime_ms",
+					 (m->s->t_running - m->s->t_freeze) / 1e6, "left",
+					 (json_int_t)m->machine.journal->left));
+	m->sent_bytes = stream_out_bytes(m->peer.out) + m->machine.journal->left * PAGE_SIZE_BYTES;
+	peer_deinit(&m->peer);
+	if (m->asked)
+		link_close(&m->link);
+	r = serve_pages(m->machine.journal, &m->link, &m->opt->link, m->events, e);
+	m->asked = true; /* that connection is gone */
+	m->in_doubt = r < 0;
+	if (r == -ECANCELED) {
+		error_clear(e);
+		return error_say(e, EINPROGRESS,
+				 "the program runs at %s, but pages of it are still here, in its stopped "
+				 "copy: \"ferry "
+				 "resume %s\" (or ferryd) serves them",
+				 m->opt->to, m->uuid);
+	}
+	return r < 0 ? r : machine_move(&m->machine, SOURCE_MOVED, e);
+}
+
 /* Frozen, everything sent. Returns 0 when the target runs over there, else it must run on here, or (in_doubt)
  * stand still. */
 static int commit(struct migration *m, struct error *e)
@@ -137,6 +177,7 @@ static int commit(struct migration *m, struct error *e)
 	events_emit(m->events, json_pack("{s:s}", "event", "commit"));
 	error_phase(e, "commit");
 	list_processes(m);
+	journal_set_left(m->machine.journal, session_left_pages(m->s));
 	/* From here on there is no way back. */
 	deadline_clear();
 	r = job_check_abort(e);
@@ -155,10 +196,30 @@ static int commit(struct migration *m, struct error *e)
 				 m->opt->to, m->uuid);
 	}
 	if (r == 1)
-		return machine_move(&m->machine, SOURCE_MOVED, e);
+		return m->machine.journal->left ? serve(m, e) : machine_move(&m->machine, SOURCE_MOVED, e);
 	signal_all(m->s, SIGCONT);
 	return error_say(e, ECONNABORTED, "the destination did not start the program (%s); it runs on here",
 			 link.text[0] ? link.text : "link lost");
+}
+
+static int tell_missing(struct migration *m, struct error *e)
+{
+	int r = 0;
+
+	session_leave_end(m->s);
+	for (size_t i = 0; i < m->s->tree->n && r >= 0; i++) {
+		const struct memory_process *mp = m->s->tree->procs[i]->data;
+		Ferry__PeerMissing list = FERRY__PEER_MISSING__INIT;
+
+		if (!mp || !mp->left.n)
+			continue;
+		/* Pairs of start and end, as they lie there. */
+		list.ranges = (uint64_t *)mp->left.r;
+		list.n_ranges = 2 * mp->left.n;
+		r = stream_put(m->peer.out, FERRY__RECORD_TYPE__RECORD_PEER_MISSING, mp->pid, 0, 0,
+			       &list.base, e);
+	}
+	return r;
 }
 
 static int freeze_and_send(struct migration *m, struct error *e)
@@ -167,6 +228,8 @@ static int freeze_and_send(struct migration *m, struct error *e)
 	int r = session_final(m->s, m->peer.out, true, e);
 
 	f.pages = m->s->total.pages;
+	if (r >= 0)
+		r = tell_missing(m, e);
 	if (r >= 0)
 		r = peer_send(&m->peer, FERRY__RECORD_TYPE__RECORD_PEER_FINAL, &f.base, e);
 	/* While the destination builds, take the parasite out: whatever happens from here on, the copy is as
@@ -212,7 +275,7 @@ static int leave(struct migration *m, struct error *e)
 	Ferry__PeerDone d = FERRY__PEER_DONE__INIT;
 	struct error link = ERROR_INIT;
 
-	session_emit_done(m->s, "migrate", stream_out_bytes(m->peer.out));
+	session_emit_done(m->s, "migrate", m->peer.out ? stream_out_bytes(m->peer.out) : m->sent_bytes);
 	error_phase(e, "end the source's copy");
 	int r = session_end(m->s, SESSION_KILL, e);
 

@@ -23,6 +23,7 @@ enum migration_state {
 	SOURCE_SENT,       /* everything is sent, nothing of ours is left in the target; waits for READY */
 	SOURCE_COMMITTING, /* COMMIT may have left this machine: only the destination knows */
 	SOURCE_ASKING,     /* no RUNNING came: asks what became of it */
+	SOURCE_SERVING,    /* post-copy: it runs over there, and needs pages that are here */
 	SOURCE_MOVED,      /* it runs over there: the copy here must go */
 	SOURCE_STAYED,     /* it will never run over there: the target goes on here */
 	SOURCE_ENDED,
@@ -33,6 +34,7 @@ enum migration_state {
 	DEST_READY,     /* waits for COMMIT; from here on the source may be in doubt */
 	DEST_COMMITTED, /* COMMIT is there: it will be started, or what is there of it killed */
 	DEST_STARTING,  /* decided: it runs, also if this process dies now */
+	DEST_FETCHING,  /* post-copy: it runs, pages of it are still at the source */
 	DEST_RUNNING,
 	DEST_ABORTED, /* it never ran and never will */
 	DEST_ENDED,   /* the source knows, too */

@@ -40,6 +40,19 @@ void status_event(struct job_status *s, const json_t *event)
 		strcpy(s->phase, "tracking");
 		return;
 	}
+	if (!strcmp(name, "fetch")) {
+		if (json_object_get(event, "left")) {
+			s->missing = msg_int(event, "total", 0);
+			s->left = msg_int(event, "left", 0);
+			s->faults = msg_int(event, "faults", 0);
+			s->p50_us = msg_num(event, "p50_us", 0);
+			s->p99_us = msg_num(event, "p99_us", 0);
+			s->max_us = msg_num(event, "max_us", 0);
+		}
+		s->broken = !json_is_true(json_object_get(event, "link"));
+		strcpy(s->phase, s->broken ? "no link" : "fetching");
+		return;
+	}
 	if (!strcmp(name, "state"))
 		name = msg_str(event, "state", name);
 	snprintf(s->phase, sizeof(s->phase), "%s", name);
@@ -51,11 +64,21 @@ json_t *status_json(const struct job_status *s)
 
 	if (!strcmp(s->phase, "done"))
 		percent = 100;
+	else if (s->missing)
+		percent = 100.0 * (double)(s->missing - s->left) / (double)s->missing;
 	else if (s->total_bytes > 0)
 		percent = MIN(99.0, 100.0 * (double)s->bytes / (double)s->total_bytes);
-	return json_pack("{s:s,s:i,s:i,s:s,s:f,s:I,s:I,s:I,s:I,s:f,s:f}", "verb", s->verb, "target",
-			 (int)s->target, "pid", (int)getpid(), "phase", s->phase, "seconds",
-			 (double)(now_ns() - s->since_ns) / 1e9, "rounds", (json_int_t)s->rounds, "pages",
-			 (json_int_t)s->pages, "bytes", (json_int_t)s->bytes, "total_bytes",
-			 (json_int_t)s->total_bytes, "percent", percent, "left_ms", s->left_ms);
+	json_t *j = json_pack("{s:s,s:i,s:i,s:s,s:f,s:I,s:I,s:I,s:I,s:f,s:f}", "verb", s->verb, "target",
+			      (int)s->target, "pid", (int)getpid(), "phase", s->phase, "seconds",
+			      (double)(now_ns() - s->since_ns) / 1e9, "rounds", (json_int_t)s->rounds,
+			      "pages", (json_int_t)s->pages, "bytes", (json_int_t)s->bytes, "total_bytes",
+			      (json_int_t)s->total_bytes, "percent", percent, "left_ms", s->left_ms);
+
+	if (s->missing)
+		json_object_set_new(j, "fetch",
+				    json_pack("{s:I,s:I,s:I,s:f,s:f,s:f,s:b}", "total",
+					      (json_int_t)s->missing, "left", (json_int_t)s->left, "faults",
+					      (json_int_t)s->faults, "p50_us", s->p50_us, "p99_us", s->p99_us,
+					      "max_us", s->max_us, "link", !s->broken));
+	return j;
 }

@@ -35,10 +35,11 @@ case_abort() {
 	finish A
 }
 
-case_postcopy() {
+# Itself: postcopy.sh
+case_other_names() {
 	hot_pair
-	must_fail 'postcopy is not supported yet' "$ferry" migrate "$pid" --to 192.0.2.2 --insecure --on-stall postcopy
-	must_fail 'takes throttle, stop or abort' "$ferry" migrate "$pid" --to 192.0.2.2 --insecure --on-stall wait
+	must_fail 'postcopy is for migrate' "$ferry" dump -t "$pid" -D "$dir" --on-stall postcopy
+	must_fail 'takes postcopy, throttle, stop or abort' "$ferry" migrate "$pid" --to 192.0.2.2 --insecure --on-stall wait
 	untouched
 	finish A
 }
@@ -138,4 +139,4 @@ case_throttle_killed() {
 	finish A
 }
 
-run_cases "stop abort postcopy max-downtime max-downtime-exceeded time-limit max-rounds throttle throttle-cancelled throttle-killed" "$@"
+run_cases "stop abort other-names max-downtime max-downtime-exceeded time-limit max-rounds throttle throttle-cancelled throttle-killed" "$@"

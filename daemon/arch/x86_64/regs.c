@@ -86,6 +86,11 @@ uint64_t arch_regs_sp(const struct arch_regs *regs)
 	return regs->r.rsp;
 }
 
+uint64_t arch_regs_tp(const struct arch_regs *regs)
+{
+	return regs->r.fs_base;
+}
+
 bool arch_regs_in_syscall(const struct arch_regs *regs, long *ret_nr, int64_t *ret_code)
 {
 	if ((int64_t)regs->r.orig_rax < 0)

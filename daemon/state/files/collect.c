@@ -396,6 +396,10 @@ static int scan_numbers(struct files_capture *f, struct fd_table *t, int pidfd, 
 	size_t n = 0;
 
 	r = proc_fds(t->pid, &numbers, &n, e);
+	if ((r == -ENOENT || r == -ESRCH) && !f->frozen) {
+		error_clear(e);
+		return -ESRCH;
+	}
 	for (size_t i = 0; r >= 0 && i < n; i++)
 		if (numbers[i] >= fd)
 			r = scan_number(f, t, pidfd, numbers[i], e);

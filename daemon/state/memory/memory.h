@@ -106,6 +106,7 @@ struct memory_process {
 	uint64_t sentinels[SENTINELS]; /* pages that would tell of a fork (forks.c) */
 	unsigned n_sentinels;
 	struct page_set unmapped; /* of the round being made: was sent, and is no longer mapped */
+	struct page_set left; /* post-copy: pages that stay behind when the target starts at the other side */
 };
 
 /* How long a call of another process may hold a page that it is about to write. */
@@ -181,6 +182,9 @@ int memory_collect(struct memory *m, struct process *p, bool final, struct error
 int memory_resolve(struct process *p, bool final, struct error *e);
 int memory_send(struct memory *m, struct process *p, struct stream_out *out, bool final,
 		struct round_stats *st, struct error *e);
+/* Between resolve and send of the final round: pages that need not go before the target runs at the other
+ * side are taken out of the plan, and dropped there; not those of @keep. They are added to @ret. (leave.c) */
+void memory_leave(struct process *p, const struct page_set *keep, struct page_set *ret);
 /* Pages of @part that are to go in this round go now. */
 int memory_send_part(struct memory *m, struct memory_process *mp, const struct page_set *part,
 		     struct stream_out *out, bool final, struct round_stats *st, struct error *e);

@@ -178,6 +178,7 @@ void memory_detach(struct memory *m, struct process *p)
 	page_set_deinit(&mp->unread);
 	young_free(mp);
 	page_set_deinit(&mp->unmapped);
+	page_set_deinit(&mp->left);
 	page_use_deinit(&mp->use);
 	page_set_deinit(&mp->huge);
 	free(mp);

@@ -65,6 +65,13 @@ static void test_no_short_cut(void **state)
 	assert_false(transition_is_legal(DEST_STARTING, DEST_ABORTED));
 	assert_false(transition_is_legal(DEST_RUNNING, DEST_ABORTED));
 	assert_false(transition_is_legal(DEST_ABORTED, DEST_COMMITTED));
+	/* What has run with pages missing never runs at the source again, and its pages are not thrown away.
+	 */
+	assert_false(transition_is_legal(SOURCE_SERVING, SOURCE_STAYED));
+	assert_false(transition_is_legal(SOURCE_SERVING, SOURCE_ENDED));
+	assert_false(transition_is_legal(DEST_FETCHING, DEST_ABORTED));
+	assert_false(transition_is_legal(DEST_FETCHING, DEST_ENDED));
+	assert_false(transition_is_legal(DEST_COMMITTED, DEST_FETCHING));
 }
 
 static char seen[256];

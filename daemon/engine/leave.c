@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Post-copy at the source: pages of the last round that stay with the frozen original (docs/post-copy.md).
+ * What every thread touches at once, and the kernel with it, goes along: its stack, its thread pointer with
+ * all that C libraries keep there, its restartable sequence.
+ */
+#include <errno.h>
+#include <sys/syscall.h>
+
+#include "arch/arch.h"
+#include "base/util.h"
+#include "engine/source.h"
+
+#define BELOW (4 * PAGE_SIZE_BYTES) /* a signal frame with its extended state */
+
+static void keep_page(struct page_set *s, uint64_t addr, uint64_t below, uint64_t above)
+{
+	uint64_t page = addr & ~(PAGE_SIZE_BYTES - 1);
+
+	if (addr)
+		page_set_add(s, page > below ? page - below : 0, page + PAGE_SIZE_BYTES + above);
+}
+
+static int keep_of_thread(struct task *t, struct page_set *s, struct error *e)
+{
+	uint64_t robust = 0;
+	size_t size = 0;
+	int r = t->state == TASK_GONE ? -ESRCH : task_save(t, e);
+
+	if (r == -ESRCH)
+		return 0;
+	if (r < 0)
+		return r;
+	keep_page(s, arch_regs_sp(&t->saved_regs), BELOW, PAGE_SIZE_BYTES);
+	keep_page(s, arch_regs_tp(&t->saved_regs), PAGE_SIZE_BYTES, PAGE_SIZE_BYTES);
+	keep_page(s, t->rseq_addr, 0, 0);
+	if (syscall(SYS_get_robust_list, t->tid, &robust, &size) == 0)
+		keep_page(s, robust, 0, 0);
+	return 0;
+}
+
+static int leave_of_process(struct session *s, struct process *p, struct error *e)
+{
+	struct memory_process *mp = p->data;
+	struct page_set keep = PAGE_SET_INIT;
+	int r = 0;
+
+	/* One that is new to the other side gets its memory as a clone of another, with what is shared. */
+	if (!mp || !mp->mm || !mp->plan || mp->fresh)
+		return 0;
+	for (size_t i = 0; i < p->n_threads && r >= 0; i++)
+		r = keep_of_thread(&p->threads[i]->task, &keep, e);
+	if (r >= 0)
+		memory_leave(p, &keep, &mp->left);
+	page_set_deinit(&keep);
+	(void)s;
+	return r;
+}
+
+int session_leave(struct session *s, struct error *e)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < s->tree->n && r >= 0 && !s->memory->userfaults; i++)
+		r = leave_of_process(s, s->tree->procs[i], e);
+	return r;
+}
+
+/* Some had to go all the same, as versions of them were lent to a child that is made as a clone. */
+void session_leave_end(struct session *s)
+{
+	for (size_t i = 0; i < s->tree->n; i++) {
+		struct memory_process *mp = s->tree->procs[i]->data;
+
+		if (mp)
+			page_set_remove(&mp->left, &mp->sent);
+	}
+}
+
+uint64_t session_left_pages(const struct session *s)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < s->tree->n; i++) {
+		const struct memory_process *mp = s->tree->procs[i]->data;
+
+		n += mp ? page_set_bytes(&mp->left) / PAGE_SIZE_BYTES : 0;
+	}
+	return n;
+}

@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Userfaultfds of a running tree: what they tell is read, pages are placed.
+ *
+ * A fault may be read before the event that came before it (the kernel gives faults first), and the books can
+ * be behind what the memory is by then.  They never do harm: while an event of a memory is unread, nothing
+ * can be placed in it (EAGAIN), so everything is decided again after all events have been read.  A thread
+ * that waits at an address that was moved or unmapped meanwhile is woken; it faults again, or gets its
+ * signal.
+ */
+#include "engine/pager.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/util.h"
+#include "engine/pager_file.h"
+
+struct pager *pager_new(void)
+{
+	return xcalloc(1, sizeof(struct pager));
+}
+
+void pager_free(struct pager *p)
+{
+	if (!p)
+		return;
+	/* The holder's table of descriptors is ours: what we close it does not keep. */
+	for (size_t i = 0; i < p->missing.n_spaces && !(p->holder && p->holder_is_child); i++)
+		if (p->missing.spaces[i].fd >= 0)
+			close(p->missing.spaces[i].fd);
+	missing_deinit(&p->missing);
+	if (p->file)
+		munmap(p->file, p->size);
+	free(p->path);
+	free(p->waiting);
+	free(p->faults);
+	free(p);
+}
+
+void pager_add(struct pager *p, pid_t pid, const struct page_set *pages, const struct page_set *registered,
+	       int uffd)
+{
+	size_t source = missing_add_source(&p->missing, pid, pages);
+
+	missing_add_space(&p->missing, source, uffd, registered);
+	p->total += p->missing.sources[source].n;
+}
+
+static void end_space(struct pager *p, size_t space)
+{
+	struct missing_space *x = &p->missing.spaces[space];
+
+	if (x->ended)
+		return;
+	missing_end(&p->missing, space);
+	close(TAKE_FD(x->fd));
+}
+
+void pager_finish(struct pager *p)
+{
+	pid_t holder = p->holder;
+
+	if (p->file)
+		p->file->h.finished = 1;
+	for (size_t i = 0; i < p->missing.n_spaces; i++)
+		end_space(p, i);
+	if (p->path)
+		pager_discard(p->path);
+	p->holder = 0;
+	if (p->holder_is_child)
+		holder_reap(holder);
+}
+
+/* --- what they tell -------------------------------------------------------------------------------- */
+
+void pager_wake(int uffd, uint64_t start, uint64_t length)
+{
+	struct uffdio_range range = {start, length};
+
+	ioctl(uffd, UFFDIO_WAKE, &range);
+}
+
+static void note_fault(struct pager *p, size_t space, uint64_t addr)
+{
+	if (p->n_faults == p->cap_faults) {
+		p->cap_faults = p->cap_faults * 2 + 64;
+		p->faults = xrealloc(p->faults, p->cap_faults * sizeof(*p->faults));
+	}
+	p->faults[p->n_faults++] = (struct pager_read){space, addr & ~(PAGE_SIZE_BYTES - 1), now_ns()};
+}
+
+/* One message, right into the file of state. 1: an event, 2: a fault, 0: there is none. */
+static int read_one(struct pager *p, size_t space, uint32_t batch, struct error *e)
+{
+	struct pager_header *h = &p->file->h;
+	struct pager_event *next = &pager_file_log(p->file)[h->n_log];
+
+	next->msg.event = 0;
+	next->space = (uint32_t)space;
+	next->batch = batch;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	ssize_t n = read(p->missing.spaces[space].fd, &next->msg, sizeof(next->msg));
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	if (n != sizeof(next->msg))
+		return error_set(e, n < 0 ? errno : EIO, "read a userfaultfd");
+	if (next->msg.event == UFFD_EVENT_PAGEFAULT) {
+		note_fault(p, space, next->msg.arg.pagefault.address);
+		next->msg.event = 0;
+		return 2;
+	}
+	h->n_log++;
+	return 1;
+}
+
+/* All that one memory has to tell. There is room for it in the file: each of its events is of another thread,
+ * but for those that make another one in the meantime. */
+static int read_space(struct pager *p, size_t space, struct error *e)
+{
+	uint32_t first = p->file->h.n_log, batch = first + 1;
+	int r;
+
+	while ((r = read_one(p, space, batch, e)) > 0)
+		if (p->file->h.n_log + 1 == PAGER_LOG)
+			break;
+	size_t n = p->file->h.n_log - first;
+
+	if (r < 0 || !n)
+		return r;
+	cleanup_free struct uffd_msg *msgs = xcalloc(n, sizeof(*msgs));
+	cleanup_free char *path = NULL;
+
+	for (size_t i = 0; i < n; i++)
+		msgs[i] = pager_file_log(p->file)[first + i].msg;
+	if (pager_apply(p, space, msgs, n) || p->file->h.n_log > PAGER_LOG / 2) {
+		path = xstrdup(p->path);
+		r = pager_write(p, path, e);
+	}
+	return r;
+}
+
+int pager_read(struct pager *p, struct error *e)
+{
+	int r = 0;
+
+	/* Spaces may be added meanwhile. */
+	for (size_t i = 0; i < p->missing.n_spaces && r >= 0; i++)
+		if (!p->missing.spaces[i].ended)
+			r = read_space(p, i, e);
+	return r;
+}
+
+/* --- placing --------------------------------------------------------------------------------------- */
+
+/* What came of an attempt to place pages. */
+enum placed {
+	PLACED,
+	THERE,  /* it is there already */
+	GONE,   /* not mapped there any more, or not ours */
+	ENDED,  /* that memory is gone */
+	BEHIND, /* events have to be read first */
+};
+
+static enum placed what_failed(int code)
+{
+	switch (code) {
+	case EEXIST:
+		return THERE;
+	case ESRCH:
+		return ENDED;
+	case EAGAIN:
+	case ENOMEM: /* it may come: the threads wait */
+		return BEHIND;
+	default: /* ENOENT, EFAULT, EINVAL */
+		return GONE;
+	}
+}
+
+/* @data NULL: zeros. *ret_done: bytes. */
+static enum placed try_place(int uffd, uint64_t addr, const void *data, uint64_t length, uint64_t *ret_done)
+{
+	int64_t done;
+	int r;
+
+	if (data) {
+		struct uffdio_copy c = {.dst = addr, .src = (uintptr_t)data, .len = length};
+
+		r = ioctl(uffd, UFFDIO_COPY, &c);
+		done = c.copy;
+	} else {
+		struct uffdio_zeropage z = {.range = {addr, length}};
+
+		r = ioctl(uffd, UFFDIO_ZEROPAGE, &z);
+		done = z.zeropage;
+	}
+	*ret_done = r == 0 ? length : done > 0 ? (uint64_t)done : 0;
+	if (*ret_done)
+		return PLACED;
+	return what_failed(errno);
+}
+
+/* Pages of a source that lie together in @space too, from @mark on. */
+static size_t together(const struct missing *m, size_t space, uint64_t mark, size_t n, uint64_t *ret_addr)
+{
+	uint64_t addr;
+	size_t k = 0;
+
+	if (!missing_where(m, space, mark, ret_addr))
+		return 0;
+	for (k = 1;
+	     k < n && missing_where(m, space, mark + k, &addr) && addr == *ret_addr + k * PAGE_SIZE_BYTES;)
+		k++;
+	return k;
+}
+
+static int behind(struct pager *p, struct error *e)
+{
+	int r = pager_read(p, e);
+
+	if (r >= 0)
+		r = job_check_abort(e);
+	if (r >= 0)
+		usleep(50); /* the thread that made the event has to run a little */
+	return r;
+}
+
+static int place_in(struct pager *p, size_t space, uint64_t mark, size_t n, const char *data, struct error *e)
+{
+	size_t most = n;
+	bool sure = false;
+
+	for (size_t i = 0; i < n && !p->missing.spaces[space].ended;) {
+		const void *from = data ? data + i * PAGE_SIZE_BYTES : NULL;
+		uint64_t addr, done;
+		size_t k = together(&p->missing, space, mark + i, MIN(n - i, most), &addr);
+		int r = 0;
+
+		if (!k) {
+			i++;
+			continue;
+		}
+		enum placed x =
+			try_place(p->missing.spaces[space].fd, addr, from, k * PAGE_SIZE_BYTES, &done);
+
+		/* One call is for one mapping: pages side by side may be in two. */
+		if (x == GONE && k > 1) {
+			most = k / 2;
+			continue;
+		}
+		/* A mapping may have been moved while the call began. Then the next one is told that it is
+		 * behind, until that event was read. */
+		if (x == GONE && !sure) {
+			sure = true;
+			r = pager_read(p, e);
+			if (r < 0)
+				return r;
+			continue;
+		}
+		sure = false;
+		most = n;
+		if (x == PLACED) {
+			i += done / PAGE_SIZE_BYTES;
+		} else if (x == BEHIND) {
+			r = behind(p, e);
+		} else if (x == ENDED) {
+			end_space(p, space);
+		} else {
+			pager_wake(p->missing.spaces[space].fd, addr, PAGE_SIZE_BYTES);
+			i++;
+		}
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static void answered(struct pager *p, size_t source, uint64_t mark, void (*latency)(void *ctx, uint64_t ns),
+		     void *ctx)
+{
+	uint64_t now = now_ns();
+
+	for (size_t i = p->n_waiting; i-- > 0;) {
+		const struct pager_fault *f = &p->waiting[i];
+
+		if (f->mark != mark || p->missing.spaces[f->space].source != source)
+			continue;
+		if (latency)
+			latency(ctx, now - f->since);
+		p->waiting[i] = p->waiting[--p->n_waiting];
+	}
+}
+
+int pager_place(struct pager *p, size_t source, uint64_t mark, size_t n, const void *data,
+		void (*latency)(void *ctx, uint64_t ns), void *ctx, struct error *e)
+{
+	int r = 0;
+
+	p->arrived += n;
+	for (size_t i = 0; i < n; i++)
+		p->again += !missing_bit(p->missing.sources[source].wanted, mark + i);
+	/* A fork meanwhile adds a space that lacks what is placed after it: the list grows under our hands.
+	 */
+	for (size_t i = 0; i < p->missing.n_spaces && r >= 0; i++)
+		if (p->missing.spaces[i].source == source)
+			r = place_in(p, i, mark, n, data, e);
+	for (size_t i = 0; i < n && r >= 0; i++) {
+		/* Not before: the file may have been written anew. */
+		uint64_t *placed = pager_file_placed(p->file, source);
+
+		placed[(mark + i) / 64] |= 1ull << ((mark + i) % 64);
+		missing_arrived(&p->missing, source, mark + i);
+		answered(p, source, mark + i, latency, ctx);
+	}
+	return r;
+}
+
+/* --- faults ---------------------------------------------------------------------------------------- */
+
+static void note_waiting(struct pager *p, size_t space, uint64_t mark, uint64_t since)
+{
+	for (size_t i = 0; i < p->n_waiting; i++)
+		if (p->waiting[i].space == space && p->waiting[i].mark == mark)
+			return;
+	if (p->n_waiting == p->cap_waiting) {
+		p->cap_waiting = p->cap_waiting * 2 + 64;
+		p->waiting = xrealloc(p->waiting, p->cap_waiting * sizeof(*p->waiting));
+	}
+	p->waiting[p->n_waiting++] = (struct pager_fault){space, mark, since};
+	p->n_served++;
+}
+
+/* A page that nobody has: it was never touched, or has been given back. */
+static int give_zeros(struct pager *p, size_t space, uint64_t addr, bool *ret_again, struct error *e)
+{
+	uint64_t done;
+	int fd = p->missing.spaces[space].fd;
+
+	*ret_again = false;
+	switch (try_place(fd, addr, NULL, PAGE_SIZE_BYTES, &done)) {
+	case PLACED:
+		p->n_zeros++;
+		break;
+	case BEHIND: /* look again: perhaps it is missing after all, as it was moved there */
+		*ret_again = true;
+		return behind(p, e);
+	case ENDED:
+		end_space(p, space);
+		break;
+	case THERE:
+	case GONE:
+		pager_wake(fd, addr, PAGE_SIZE_BYTES);
+		break;
+	}
+	return 0;
+}
+
+int pager_faults(struct pager *p, int (*ask)(void *ctx, size_t source, uint64_t mark, struct error *e),
+		 void *ctx, struct error *e)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < p->n_faults && r >= 0; i++) {
+		bool again = true;
+
+		while (again && r >= 0) {
+			const struct pager_read f = p->faults[i]; /* the array grows while events are read */
+			uint64_t mark;
+
+			again = false;
+			if (p->missing.spaces[f.space].ended)
+				break;
+			if (!missing_find(&p->missing, f.space, f.addr, &mark)) {
+				r = give_zeros(p, f.space, f.addr, &again, e);
+				continue;
+			}
+			size_t source = p->missing.spaces[f.space].source;
+
+			note_waiting(p, f.space, mark, f.since);
+			if (missing_urge(&p->missing, source, mark))
+				r = ask(ctx, source, mark, e);
+		}
+	}
+	if (r >= 0)
+		p->n_faults = 0;
+	return r;
+}
+
+/* A range that no address space has: a living memory says so, one that is gone that it is. */
+void pager_look_for_ended(struct pager *p)
+{
+	for (size_t i = 0; i < p->missing.n_spaces; i++) {
+		uint64_t done;
+
+		if (!p->missing.spaces[i].ended && try_place(p->missing.spaces[i].fd, PAGE_SIZE_BYTES, NULL,
+							     PAGE_SIZE_BYTES, &done) == ENDED)
+			end_space(p, i);
+	}
+}

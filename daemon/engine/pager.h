@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * A tree that runs while pages of its memory are missing: its userfaultfds, and what must not be lost when
+ * the process that reads them is killed (docs/post-copy.md, "Who may die when").
+ */
+#include <linux/userfaultfd.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/page_set.h"
+#include "engine/missing.h"
+
+struct pager_file;
+
+struct pager_fault {
+	size_t space;
+	uint64_t mark, since; /* ns */
+};
+
+struct pager {
+	struct missing missing;
+	char *path; /* of the file of state; NULL: not written yet */
+	struct pager_file *file;
+	size_t size;
+	pid_t holder; /* keeps the descriptors; 0: none yet */
+	bool holder_is_child;
+
+	struct pager_fault *waiting; /* threads that wait for a page of the source */
+	size_t n_waiting, cap_waiting;
+	struct pager_read { /* faults that were read and not looked at yet */
+		size_t space;
+		uint64_t addr, since;
+	} * faults;
+	size_t n_faults, cap_faults;
+	uint64_t total;             /* pages that were missing at the start */
+	uint64_t n_served, n_zeros; /* faults: for pages of the source, for pages that nobody has */
+	uint64_t arrived,
+		again; /* pages that came; of these, when they were there already, or not wanted any more */
+};
+
+/* No space yet. */
+struct pager *pager_new(void);
+/* Forget it: the holder and the file stay, and whoever comes next goes on. NULL is fine. */
+void pager_free(struct pager *p);
+/* A process of the tree: @uffd (taken over) is registered for the memory of @registered, in which @pages are.
+ */
+void pager_add(struct pager *p, pid_t pid, const struct page_set *pages, const struct page_set *registered,
+	       int uffd);
+/* Write the state to @path, and make sure of a holder. From here on the death of this process loses nothing.
+ */
+int pager_write(struct pager *p, const char *path, struct error *e);
+/* The holder was killed: another one. */
+int pager_check_holder(struct pager *p, struct error *e);
+/* Go on where another process ended. -ENOENT: there is nothing at @path. */
+int pager_open(struct pager **ret, const char *path, struct error *e);
+/* Is there a state at @path of which pages are still missing? */
+bool pager_is_left(const char *path);
+/* Nothing of that tree will ever run: the holder and the file go. */
+void pager_discard(const char *path);
+/* Nothing is missing any more: everything goes. */
+void pager_finish(struct pager *p);
+
+/* Read what the programs tell, and do what needs no source. */
+int pager_read(struct pager *p, struct error *e);
+/* Threads that wait, seen since the last call: each mark of a source once. */
+int pager_faults(struct pager *p, int (*ask)(void *ctx, size_t source, uint64_t mark, struct error *e),
+		 void *ctx, struct error *e);
+/* Content has come. @data NULL: zeros. Latencies of faults it answers go to @latency (ns). */
+int pager_place(struct pager *p, size_t source, uint64_t mark, size_t n, const void *data,
+		void (*latency)(void *ctx, uint64_t ns), void *ctx, struct error *e);
+/* Memories that ended are noticed only when something is placed there, or here. */
+void pager_look_for_ended(struct pager *p);
+
+/* --- between the files ------------------------------------------------------------------------------ */
+/* holder.c: a process that shares our table of descriptors and outlives us. Its pid, or -errno. */
+pid_t holder_start(const char *path, struct error *e);
+bool pager_names_holder(const char *path, pid_t pid);
+/* It is ours, and was killed. */
+void holder_reap(pid_t pid);
+/* Threads that wait there look again. */
+void pager_wake(int uffd, uint64_t start, uint64_t length);
+/* events.c: what one memory told in one go, in the order in which it was read, into the books. @n > 0. True:
+ * it could only be understood by looking at what the memory is now, so that it must be written down at once.
+ */
+bool pager_apply(struct pager *p, size_t space, struct uffd_msg *msgs, size_t n);
