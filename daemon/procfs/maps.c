@@ -171,8 +171,11 @@ int proc_maps_parse(const char *text, struct proc_maps *ret, struct error *e)
 	return 0;
 }
 
-/* The text through a thread that still has the memory: that of a dead leader is empty. */
-static int read_text(pid_t pid, const char *name, char **ret, struct error *e)
+#define EXEC_TRIES 10
+
+/* The text through a thread that still has the memory: that of a dead leader is empty. 0, *ret empty too if
+ * there is none; or -errno. */
+static int read_once(pid_t pid, const char *name, char **ret, struct error *e)
 {
 	int r = proc_file_read(pid, 0, name, ret, e);
 
@@ -182,16 +185,32 @@ static int read_text(pid_t pid, const char *name, char **ret, struct error *e)
 	size_t n;
 
 	r = proc_threads(pid, &tids, &n, e);
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; r >= 0 && i < n && !**ret; i++) {
 		struct error ignored = ERROR_INIT; /* this thread went meanwhile */
+		char *text;
 
-		if (tids[i] == pid)
+		if (tids[i] == pid || proc_file_read(pid, tids[i], name, &text, &ignored) < 0)
 			continue;
+		free(*ret);
+		*ret = text;
+	}
+	return r;
+}
+
+/* An open file stays with the memory it was opened for: after an exec between open and read it is empty. */
+static int read_text(pid_t pid, const char *name, char **ret, struct error *e)
+{
+	for (int i = 0; i < EXEC_TRIES; i++) {
+		int r = read_once(pid, name, ret, e);
+		struct proc_stat st;
+
+		if (r < 0 || **ret)
+			return r;
+		if (proc_stat_read(pid, 0, &st, e) < 0)
+			return -e->code;
+		if (st.state == 'Z' || st.state == 'X' || (st.flags & PF_EXITING))
+			break;
 		free(TAKE_PTR(*ret));
-		if (proc_file_read(pid, tids[i], name, ret, &ignored) == 0 && **ret)
-			return 0;
 	}
 	return error_say(e, ESRCH, "process %d has no memory: it has exited (or is a kernel thread)", pid);
 }

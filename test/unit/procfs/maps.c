@@ -230,8 +230,34 @@ static void test_dead_leader_and_gone(void **state)
 	assert_non_null(strstr(e.text, "gone"));
 }
 
-int main(void)
+/* Between open and read the process gets another memory: that is not its end. */
+static void test_exec_meanwhile(void **state)
 {
+	(void)state;
+	struct proc_maps m;
+	struct error e = ERROR_INIT;
+	pid_t pid = fork();
+	int r = 0, i;
+
+	if (pid == 0) {
+		execl("/proc/self/exe", "exec-for-ever", NULL);
+		_exit(70);
+	}
+	for (i = 0; i < 5000 && r >= 0; i++) {
+		r = proc_maps_read(pid, false, &m, &e);
+		if (r >= 0)
+			proc_maps_deinit(&m);
+	}
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	if (r < 0)
+		fail_msg("after %d times: %s", i, e.text);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc && !strcmp(argv[0], "exec-for-ever"))
+		execl("/proc/self/exe", argv[0], NULL);
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_lines),
 		cmocka_unit_test(test_smaps_flags),
@@ -239,6 +265,7 @@ int main(void)
 		cmocka_unit_test(test_malformed),
 		cmocka_unit_test(test_own_maps),
 		cmocka_unit_test(test_dead_leader_and_gone),
+		cmocka_unit_test(test_exec_meanwhile),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
