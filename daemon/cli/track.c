@@ -26,9 +26,7 @@ struct tracking {
 	char backend[32], bandwidth[96];
 };
 
-/* --- in the worker
- * ----------------------------------------------------------------------------------
- */
+/* --- in the worker -------------------------------------------------------------------------------- */
 
 static int work(void *ctx, int sock, const struct events *ev, struct error *e)
 {
@@ -44,9 +42,7 @@ static int work(void *ctx, int sock, const struct events *ev, struct error *e)
 	return r;
 }
 
-/* --- the plot
- * ---------------------------------------------------------------------------------------
- */
+/* --- the plot ------------------------------------------------------------------------------------- */
 
 /* Early: a name that cannot be written is told before hours of measuring. */
 static int open_plot(struct tracking *t, const char *name, struct error *e)
@@ -96,9 +92,7 @@ static void drop_plot(struct tracking *t)
 	free(t->samples);
 }
 
-/* --- what the worker says
- * ---------------------------------------------------------------------------
- */
+/* --- what the worker says ------------------------------------------------------------------------- */
 
 static void keep_sample(struct tracking *t, const json_t *ev)
 {
@@ -136,9 +130,7 @@ static void on_event(void *ctx, const json_t *ev)
 		kill(getpid(), SIGTERM);
 }
 
-/* --- the verb
- * ---------------------------------------------------------------------------------------
- */
+/* --- the verb ------------------------------------------------------------------------------------- */
 
 static int prepare(struct tracking *t, struct error *e)
 {

@@ -162,8 +162,7 @@ static void setup_file_only(void)
 	fd = content_memfd("stress", AREA_SIZE);
 }
 
-/* --- shared memory without a name: what mappings tell is believed after a while (state/memory/sure.c)
- * ------------- */
+/* --- shared memory without a name: what mappings tell is believed after a while (state/memory/sure.c) --- */
 
 /* Only the first half is written all the time: what is lost in the other one stays lost. */
 static void store_often(void)

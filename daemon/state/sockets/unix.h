@@ -23,16 +23,14 @@ int unix_diag_find(struct capture *c, uint64_t ino, const struct unix_info **ret
 int unix_diag_name(struct capture *c, uint64_t ino, struct sockaddr_un *ret, socklen_t *ret_n,
 		   struct error *e);
 
-/* --- queues (unix_queue.c)
- * ---------------------------------------------------------------------------------- */
+/* --- queues (unix_queue.c) ------------------------------------------------------------------------ */
 int unix_queue_capture(struct capture *c, struct fd_facts *f, Ferry__UnixSocket *m, uint32_t shutdown,
 		       struct error *e);
 /* Send one message from @sender; @to: NULL when it is connected to the receiver. */
 int unix_queue_send(struct rebuild *r, const FileDescription *m, const Ferry__UnixMessage *message,
 		    int sender, const struct sockaddr_un *to, socklen_t to_n, struct error *e);
 
-/* --- names at the destination (unix_name.c)
- * ------------------------------------------------------------------- */
+/* --- names at the destination (unix_name.c) ------------------------------------------------------- */
 /* Bind @fd to the name of @m as it was: file with its mode and owner, or without its file. */
 int unix_bind(struct rebuild *r, const FileDescription *m, int fd, struct error *e);
 /* Bind to a bare name, for a moment: a file is gone when this returns. */
@@ -42,8 +40,7 @@ int unix_bind_sender(struct rebuild *r, const FileDescription *m, int fd, const 
  * when done, or -1. */
 int unix_address_of(int fd, struct sockaddr_un *ret, socklen_t *ret_n, int *ret_file, struct error *e);
 
-/* --- rebuild (unix_rebuild.c)
- * ----------------------------------------------------------------------------------- */
+/* --- rebuild (unix_rebuild.c) --------------------------------------------------------------------- */
 #define UNIX_NONE SIZE_MAX
 
 struct stand_in { /* for a peer or listener that is not there any more */
@@ -75,8 +72,7 @@ int unix_fail(const FileDescription *m, const char *what, struct error *e); /* e
 int unix_connect(const FileDescription *m, int fd, int bound, struct error *e);
 void unix_drop_stand_ins(struct unix_rebuild *u);
 
-/* --- who does it (unix_maker.c)
- * ------------------------------------------------------------------------------------ */
+/* --- who does it (unix_maker.c) ------------------------------------------------------------------- */
 /* The process that SO_PEERCRED of socket @i named at the source. p NULL: not in the tree (any more), the host
  * does it. */
 struct unix_maker {

@@ -66,8 +66,7 @@ struct fixture {
 	struct error e;
 };
 
-/* --- stand-ins for other layers; weak: the real ones win where they are linked
- * -------------------------------- */
+/* --- stand-ins for other layers; weak: the real ones win where they are linked -------------------- */
 
 __attribute__((weak)) void snapshot_put(struct snapshot *s, uint32_t type, int32_t pid, int32_t tid,
 					ProtobufCMessage *m)
@@ -175,8 +174,7 @@ static int put_pages(void *ctx, uint32_t space, uint64_t id, uint64_t addr, cons
 	return 0;
 }
 
-/* --- the source
- * --------------------------------------------------------------------------------------------- */
+/* --- the source ----------------------------------------------------------------------------------- */
 
 static void run_setup(const struct scenario *s)
 {
@@ -279,8 +277,7 @@ static void stop(struct fixture *x)
 	}
 }
 
-/* --- the destination
- * ------------------------------------------------------------------------------------------ */
+/* --- the destination ------------------------------------------------------------------------------ */
 
 static void run_batch(struct batch *b)
 {
