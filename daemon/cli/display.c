@@ -86,7 +86,8 @@ static void start(struct display *d, const json_t *ev)
 {
 	char b[32];
 
-	display_target(d, (pid_t)msg_int(ev, "pid", 0));
+	if (!*d->program)
+		display_target(d, (pid_t)msg_int(ev, "pid", 0));
 	fprintf(d->out, "%s: ", d->program);
 	count(d, ev, "processes", "process", "processes");
 	count(d, ev, "threads", "thread", "threads");

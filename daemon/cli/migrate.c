@@ -8,6 +8,7 @@
 #include "base/util.h"
 #include "cli/capture.h"
 #include "cli/prediction.h"
+#include "cli/report.h"
 #include "cli/resume.h"
 #include "service/job.h"
 #include "service/msg.h"
@@ -34,7 +35,8 @@ struct watch {
 	const struct events *events;
 	pid_t pid;
 	bool moved;
-	json_t *predicted; /* by a dry run before; NULL: there was none */
+	json_t *predicted;     /* by a dry run before; NULL: there was none */
+	struct report *report; /* NULL: none is kept */
 };
 
 static void on_event(void *ctx, const json_t *ev)
@@ -45,15 +47,14 @@ static void on_event(void *ctx, const json_t *ev)
 		w->moved = true;
 	if (!strcmp(msg_str(ev, "event", ""), "prediction"))
 		prediction_save(w->pid, ev);
-	if (strcmp(msg_str(ev, "event", ""), "done") || !w->predicted) {
-		w->events->emit(w->events->ctx, ev);
-		return;
-	}
-	json_t *both = json_deep_copy(ev);
+	json_t *full = json_deep_copy(ev);
 
-	json_object_set(both, "predicted", w->predicted);
-	w->events->emit(w->events->ctx, both);
-	json_decref(both);
+	if (!strcmp(msg_str(ev, "event", ""), "done") && w->predicted)
+		json_object_set(full, "predicted", w->predicted);
+	if (w->report)
+		report_event(w->report, full);
+	w->events->emit(w->events->ctx, full);
+	json_decref(full);
 }
 
 static int prepare(struct cli *c, struct work *w, struct error *e)
@@ -100,6 +101,19 @@ static int rehearse(struct cli *c, struct work *w, const struct events *ev, stru
 	return r;
 }
 
+/* Nothing depends on it. */
+static void keep_report(struct cli *c, struct report *r, const struct error *failure)
+{
+	struct error why = ERROR_INIT;
+	const char *id;
+
+	if (report_write(r, c->o.report_dir, failure ? failure->text : NULL, &id, &why) < 0)
+		log_line(&c->log, 2, "no report: %s", why.text);
+	else
+		log_line(&c->log, 3, "report %s", id);
+	report_free(r);
+}
+
 int verb_migrate(struct cli *c, struct error *e)
 {
 	cleanup_free char *where = xasprintf("to %s", c->o.to ? c->o.to : "?");
@@ -117,6 +131,7 @@ int verb_migrate(struct cli *c, struct error *e)
 		return rehearse(c, &w, &events, e);
 	if (r == 0) {
 		watch.predicted = prediction_find(pid);
+		watch.report = report_new(c->display.program, pid, c->o.to);
 		r = job_open(&j, "migrate", pid, &events, e);
 	}
 	if (r == 0)
@@ -131,6 +146,8 @@ int verb_migrate(struct cli *c, struct error *e)
 		r = resume_after_death(c, j, pid, watch.moved, e);
 	job_free(j);
 	c->display.where = NULL;
+	if (watch.report)
+		keep_report(c, watch.report, r < 0 ? e : NULL);
 	if (r == 0)
 		prediction_forget(pid);
 	json_decref(watch.predicted);

@@ -21,6 +21,3 @@ struct svg_plot {
 
 /* Write it all; false when @f has an error (ferror). Without samples the axes alone. */
 bool svg_write(FILE *f, const struct svg_plot *p);
-
-/* A round number (1, 2 or 5 times a power of ten) so that at most @most steps cover @max. */
-double svg_step(double max, int most);

@@ -2,6 +2,7 @@
 #include "cli/table.h"
 
 #include "base/util.h"
+#include "cli/report.h"
 #include "cli/verbs.h"
 #include "migrate/keys.h"
 
@@ -47,8 +48,8 @@ static const struct opt rows[] = {
 	{"verbosity", 'v', OPT_LEVEL, ANY, 0, AT(verbosity), "LEVEL", "2", 0, 4, NULL,
 	 "1 errors, 2 warnings, 3 information, 4 debug; -v, -vv: more"},
 	{"json", 0, OPT_FLAG, 0,
-	 VERB_TRACKS | VERB_RESTORE | VERB_SHOW | VERB_STATUS | VERB_CHECK | VERB_RESUME, AT(json), NULL,
-	 NULL, 0, 0, NULL, "one JSON object per line on the standard output"},
+	 VERB_TRACKS | VERB_RESTORE | VERB_SHOW | VERB_STATUS | VERB_CHECK | VERB_RESUME | VERB_REPORT,
+	 AT(json), NULL, NULL, 0, 0, NULL, "one JSON object per line on the standard output"},
 
 	{"leave-running", 'R', OPT_FLAG, ANY, VERB_DUMP, AT(leave_running), NULL, NULL, 0, 0, NULL,
 	 "the target runs on"},
@@ -108,8 +109,12 @@ static const struct opt rows[] = {
 	 NULL, "end after this time; with --dry-run: follow the target so long (3s)"},
 	{"dry-run", 0, OPT_FLAG, OPT_COMMAND, VERB_MIGRATE, AT(dry_run), NULL, NULL, 0, 0, NULL,
 	 "move nothing: ask the destination, follow the target, tell how it would go"},
-	{"svg", 0, OPT_STRING, OPT_COMMAND, VERB_TRACK, AT(svg), "FILE", NULL, 0, 0, NULL,
-	 "draw a plot of it at the end"},
+	{"svg", 0, OPT_STRING, OPT_COMMAND, VERB_TRACK | VERB_REPORT, AT(svg), "FILE", NULL, 0, 0, NULL,
+	 "draw a plot of it there"},
+	{"html", 0, OPT_STRING, OPT_COMMAND, VERB_REPORT, AT(html), "FILE", NULL, 0, 0, NULL,
+	 "write a page with the plot and the numbers"},
+	{"report-dir", 0, OPT_STRING, 0, VERB_MIGRATE | VERB_REPORT, AT(report_dir), "DIR", REPORT_DIR, 0, 0,
+	 NULL, "where reports of migrations are kept"},
 
 	{"page-server", 0, OPT_FLAG, ANY, VERB_DUMP | VERB_PREDUMP, AT(page_server), NULL, NULL, 0, 0, NULL,
 	 "send pages to a page server"},

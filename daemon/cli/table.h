@@ -21,7 +21,7 @@ struct cli_options {
 	bool shell_job, tcp_close, ext_unix_sk, file_locks, link_remap;
 
 	int64_t interval, duration, count;
-	char *svg;
+	char *svg, *html, *report_dir;
 
 	bool page_server, daemon;
 	char *address;

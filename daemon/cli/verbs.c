@@ -18,6 +18,7 @@ const struct verb verbs[] = {
 	{"resume", "[UUID]", VERB_RESUME, verb_resume,
 	 "bring migrations to an end that were cut off in the middle of the hand-over"},
 	{"cancel", "PID", VERB_CANCEL, verb_cancel, "stop the job on a process; the process runs on"},
+	{"report", "[ID]", VERB_REPORT, verb_report, "how a migration went, as text or as a picture"},
 	{"keys", "init|show|list|trust HOST|forget NAME", VERB_KEYS, verb_keys,
 	 "the host key, and the peers this host trusts"},
 	{"check", "", VERB_CHECK, verb_check, "tell what works on this machine, and why not"},

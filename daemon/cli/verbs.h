@@ -21,6 +21,7 @@ enum verb_bit {
 	VERB_TRACK = 1 << 9,
 	VERB_KEYS = 1 << 10,
 	VERB_RESUME = 1 << 11,
+	VERB_REPORT = 1 << 12,
 };
 #define VERB_CAPTURES (VERB_DUMP | VERB_PREDUMP | VERB_MIGRATE)
 #define VERB_TRACKS   (VERB_CAPTURES | VERB_TRACK)
@@ -51,3 +52,4 @@ int verb_cancel(struct cli *c, struct error *e);
 int verb_resume(struct cli *c, struct error *e);
 int verb_track(struct cli *c, struct error *e);
 int verb_keys(struct cli *c, struct error *e);
+int verb_report(struct cli *c, struct error *e);

@@ -34,7 +34,23 @@ case_fits() {
 	must_work "$ferry" migrate "$pid" --to 192.0.2.2 --insecure
 	grep -q 'downtime .*(predicted ' "$dir/out" || fail "the summary does not set the prediction beside the outcome"
 	alive B || fail "it did not arrive"
+	reported
 	finish B
+}
+
+# The report of what failed before, and of the move, as list, text, and pictures
+reported() {
+	must_fail 'no such|refused|Error' "$ferry" migrate "$pid" --to 192.0.2.2 --insecure
+	must_work "$ferry" report
+	[ "$(wc -l <"$dir/out")" = 1 ] && grep -q ' to 192.0.2.2: moved' "$dir/out" || fail "not one report: $(cat "$dir/out")"
+	local id
+	id=$(cut -d ' ' -f 1 "$dir/out")
+	must_work "$ferry" report "$id"
+	grep -q 'downtime .*(predicted ' "$dir/out" || fail "the report is not what was said"
+	must_work "$ferry" report "$id" --svg "$dir/r.svg" --html "$dir/r.html"
+	[ "$(grep -c '<rect' "$dir/r.svg")" -gt 8 ] && grep -q 'downtime ' "$dir/r.svg" && grep -q '</html>' "$dir/r.html" || fail "the picture is not whole"
+	must_fail 'not the id' "$ferry" report ../x
+	must_fail 'No such file' "$ferry" report 20000101-000000-1
 }
 
 # What was said of one process is not said of another.

@@ -10,7 +10,8 @@
 # Give hosts that migrate to each other different first pids: a pid must be free where it arrives.
 # Nothing outlives the shell: no names are made outside the namespaces, the init of a host dies with the shell
 # (even by kill -9), and with it every process in it, its network and its mounts.
-# /run is private to a host, so that each can have a daemon of its own, and /dev/shm, as on hosts apart; other files are shared by all.
+# /run is private to a host, so that each can have a daemon of its own, /dev/shm, as on hosts apart, and what ferry keeps in /var/lib; other
+# files are shared by all.
 
 declare -A HOST_INIT=() HOST_OUTER=()
 
@@ -20,6 +21,7 @@ host_up() {
 	setpriv --pdeathsig KILL -- unshare --net --pid --ipc --mount --fork --kill-child --mount-proc -- sh -c '
 		mount -t tmpfs -o mode=755 tmpfs /run &&
 		mount -t tmpfs -o mode=1777 tmpfs /dev/shm &&
+		mkdir -p /var/lib/ferry && mount -t tmpfs -o mode=755 tmpfs /var/lib/ferry &&
 		ip link set lo up &&
 		echo "$1" >/proc/sys/kernel/ns_last_pid &&
 		: >/run/host-is-up || exit 1

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "base/util.h"
+#include "cli/draw.h"
 #include "cli/svg.h"
 
 static char *drawn(const struct svg_plot *p)
@@ -118,7 +119,7 @@ static void steps(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		double s = svg_step(cases[i].max, 6);
+		double s = draw_step(cases[i].max, 6);
 
 		assert_true(s > cases[i].step * 0.999 && s < cases[i].step * 1.001);
 	}
