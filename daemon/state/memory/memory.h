@@ -77,6 +77,8 @@ struct page_plan {
 struct memory_process {
 	pid_t pid;
 	int mem_fd, pagemap_fd;
+	int pidfd;                     /* the process's own */
+	bool swapped;                  /* some of it is in swap, at the last look */
 	struct dirty_session *session; /* NULL: not tracked */
 	bool shows_uw;                 /* tracking itself makes VMAs write-protected */
 	Ferry__Mm *mm;                 /* layout of the last look */
@@ -226,6 +228,10 @@ int memory_object_changes(struct memory *m, struct memory_object *o, bool final,
 void memory_objects_ask(struct memory *m, bool final);
 /* Frozen: what was written to those that are sure, into `dirty`. */
 void memory_objects_collect(struct memory *m);
+/* swapped.c: what is in swap stays there, although it is read: with the look at the layout, and as pread(2).
+ */
+void swapped_look(struct memory_process *mp);
+ssize_t memory_read(const struct memory_process *mp, void *data, size_t length, uint64_t addr);
 /* forks.c: certainly none since the last call (and at the first one nothing is known). */
 bool forks_none(struct memory_process *mp);
 /* Between the collect of a round and its send. */

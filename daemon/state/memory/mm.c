@@ -485,6 +485,8 @@ int memory_look(struct capture *c, struct process *p, bool *ret_exec, struct err
 
 	*ret_exec = false;
 	((struct memory *)c->memory)->tree = c->tree;
+	mp->pidfd = p->pidfd;
+	swapped_look(mp);
 	/* A running target may unmap a file between the look at maps and the look at the file. */
 	for (int i = 0; r == -ENOENT && i < LOOK_TRIES; i++) {
 		error_clear(e);

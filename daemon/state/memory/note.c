@@ -12,15 +12,17 @@
 #include "base/util.h"
 #include "procfs/pagemap.h"
 
-/* What of @set differs from what was there before, is added to @ret. A page that cannot be read has changed.
+/* What of @set, in @mp or else in file @fd, differs from what was there before, is added to @ret. A page that
+ * cannot be read has changed.
  */
-static void compare(struct memory *m, int fd, struct page_hashes *h, const struct page_set *set,
-		    struct page_set *ret)
+static void compare(struct memory *m, const struct memory_process *mp, int fd, struct page_hashes *h,
+		    const struct page_set *set, struct page_set *ret)
 {
 	for (size_t i = 0; i < set->n; i++)
 		for (uint64_t at = set->r[i].start; at < set->r[i].end && !job_aborted();) {
 			size_t want = MIN(set->r[i].end - at, (uint64_t)STREAM_MAX_RUN);
-			ssize_t n = pread(fd, m->buffer, want, (off_t)at);
+			ssize_t n = mp ? memory_read(mp, m->buffer, want, at)
+				       : pread(fd, m->buffer, want, (off_t)at);
 
 			if (n < (ssize_t)PAGE_SIZE_BYTES) {
 				page_set_add(ret, at, at + PAGE_SIZE_BYTES);
@@ -62,7 +64,7 @@ uint64_t memory_note(struct memory *m, struct process *p)
 		add(&gone, &plan->drop);
 		add(&went, &plan->go);
 		if (mp->hashes)
-			compare(m, mp->mem_fd, mp->hashes, &plan->go, &written);
+			compare(m, mp, -1, mp->hashes, &plan->go, &written);
 	}
 	forget(&mp->sent, mp->hashes, &gone);
 	page_set_merge(&mp->sent, &went);
@@ -91,7 +93,7 @@ int memory_objects_note(struct memory *m, uint64_t *ret_bytes, struct error *e)
 			page_set_merge(&o->sent, &go);
 			struct page_set written = PAGE_SET_INIT;
 
-			compare(m, o->fd, o->hashes, &go, &written);
+			compare(m, NULL, o->fd, o->hashes, &go, &written);
 			page_set_merge(&o->use.now, &written);
 			*ret_bytes += page_set_bytes(&written);
 			page_set_deinit(&written);

@@ -131,7 +131,7 @@ static int send_range(struct sender *s, uint64_t start, uint64_t end, struct err
 		size_t want = MIN(end - start, (uint64_t)STREAM_MAX_RUN);
 
 		s->young = s->ages && young_is(s->mp);
-		ssize_t n = pread(s->mp->mem_fd, s->m->buffer, want, start);
+		ssize_t n = memory_read(s->mp, s->m->buffer, want, start);
 
 		if (n < (ssize_t)s->unit) {
 			int err = n < 0 ? errno : EIO;

@@ -377,7 +377,7 @@ static int put_version(struct memory *m, struct heir *x, struct other *o, size_t
 	for (size_t i = 0; i < n; i++)
 		if (r < 0 || place_of(words[i]) != o[i].frame)
 			o[i].frame = 0;
-	if (pread(x->mp->mem_fd, m->buffer, run.length, (off_t)run.addr) != (ssize_t)run.length) {
+	if (memory_read(x->mp, m->buffer, run.length, run.addr) != (ssize_t)run.length) {
 		for (size_t i = 0; i < n; i++)
 			o[i].frame = 0;
 		return 0; /* nothing has gone; it goes as content of @x, or has ended */
