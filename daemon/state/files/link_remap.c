@@ -25,7 +25,7 @@ struct remap {
 bool link_remap_concerns(const struct fd_facts *f)
 {
 	return S_ISREG(f->st.st_mode) && !f->path_ok && f->st.st_nlink > 0 && f->link[0] == '/' &&
-	       files_marked_deleted(f->link);
+	       strncmp(f->link, "/proc/", 6) != 0 && files_marked_deleted(f->link);
 }
 
 /* Another name of the file in the directory of @old. malloc'ed, NULL: none. */
