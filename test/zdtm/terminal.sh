@@ -128,4 +128,46 @@ case_script_busy() {
 		fail "$(cat "$dir/check.out")"
 }
 
-run_cases "tmux_dump tmux_stays tmux_migrate script_busy" "$@"
+# type TEXT: a line into the terminal that script(1) keeps
+type() { printf '%s\n' "$*" >&"$keyboard"; }
+
+seen() { tr -d '\r' <"$dir/typescript" | grep -qE -- "$1"; }
+
+# A program that belongs to an interactive shell on another terminal: --shell-job.
+case_shell_job() {
+	command -v script >/dev/null || skip "needs script"
+	own_terminals A
+	mkfifo "$dir/keyboard"
+	exec {keyboard}<>"$dir/keyboard"
+	host_run A env -i HOME="$dir" PATH="$PATH" TERM=dumb setsid "${clean[@]}" script -qfc 'bash --norc --noprofile -i' "$dir/typescript" <"$dir/keyboard" >"$dir/out.script" 2>&1 &
+	type "PS1='ready> '; cd $dir; echo be''gun"
+	within 10 seen '^begun' || fail "no shell"
+	cat >"$dir/job" <<-'END'
+		stty -echo eof ^X
+		echo pid $$
+		while read -r line; do echo "got $line"; done
+		echo end of input
+		exit 7
+	END
+	type "bash ./job"
+	within 10 seen '^pid [0-9]+' || fail "no job"
+	pid=$(tr -d '\r' <"$dir/typescript" | sed -n 's/^pid //p' | head -n 1)
+	type "one"
+	within 10 seen '^got one' || fail "the job does not read"
+	mkdir "$dir/images"
+	must_fail "pid $pid fd [0-9]+: the other side of its terminal /dev/pts/[0-9]+ is outside the tree|leader of its session" "$ferry" dump -t "$pid" -D "$dir/images"
+	must_work "$ferry" dump -t "$pid" -D "$dir/images" -j -o dump.log -v4
+	within 10 seen 'Killed' || fail "the shell does not see its job go"
+	must_fail 'terminal of its caller|leader' "$ferry" restore -D "$dir/images" -d
+	type "stty sane; $ferry restore -D images -j -o restore.log -v4; echo code \$?"
+	sleep 0.5
+	type "two"
+	within 10 seen '^got two' || fail "the restored job does not read: $(tail -n 3 "$dir/typescript" | tr '\r\n' ' |')"
+	printf '\x18' >&"$keyboard"
+	within 10 seen '^end of input' || fail "the end-of-file character is not that of the program"
+	within 10 seen '^code 7' || fail "restore does not end with the code of the program"
+	type "stty sane; exit"
+	within 10 empty A || fail "left behind: $(host_pids A | tr '\n' ' ')"
+}
+
+run_cases "shell_job tmux_dump tmux_stays tmux_migrate script_busy" "$@"

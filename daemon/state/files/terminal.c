@@ -15,6 +15,8 @@
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <termios.h>
+#include <unistd.h>
 
 #include "base/util.h"
 #include "procfs/procfs.h"
@@ -167,7 +169,10 @@ static int read_terminal(struct capture *c, struct process *p, Ferry__Terminal *
 				 "pid %d: its controlling terminal (device %u:%u) is no pseudo-terminal and "
 				 "cannot be moved",
 				 p->pid, major(decode(st.tty_nr)), minor(decode(st.tty_nr)));
-	if (!tty_has_master(c, index))
+	bool outside = !tty_has_master(c, index) && c->options && c->options->shell_job &&
+		       !tree_find(c->tree, p->sid);
+
+	if (!outside && !tty_has_master(c, index))
 		return error_say(
 			e, ENOTSUP,
 			"pid %d: the other side of its controlling terminal /dev/pts/%d is outside the "
@@ -177,7 +182,8 @@ static int read_terminal(struct capture *c, struct process *p, Ferry__Terminal *
 	*ret = xmalloc(sizeof(**ret));
 	ferry__terminal__init(*ret);
 	(*ret)->index = index;
-	if (p->sid == p->pid && st.tpgid > 0)
+	(*ret)->outside = outside;
+	if (p->pid == (outside ? p->pgid : p->sid) && st.tpgid > 0 && (!outside || st.tpgid == p->pgid))
 		(*ret)->foreground = st.tpgid;
 	return 0;
 }
@@ -219,11 +225,42 @@ static bool has_group(const struct tree *t, pid_t pgid)
 	return false;
 }
 
+int terminal_of_caller(struct rebuild *r, int access, struct error *e)
+{
+	char name[64] = "";
+	bool named = ttyname_r(STDIN_FILENO, name, sizeof(name)) == 0 && tcgetsid(STDIN_FILENO) == getsid(0);
+
+	if (!r->options || !r->options->shell_job)
+		return error_say(e, EINVAL, "it needs the terminal of its caller: use --shell-job");
+	int fd = open(named ? name : "/dev/tty", access | O_NOCTTY | O_CLOEXEC);
+
+	return fd < 0 ? error_set(e, errno,
+				  "it needs the terminal of its caller (--shell-job), and there is none here")
+		      : fd;
+}
+
+/* The group comes to the foreground, in the place of ours if that is there. */
+static int bring_to_foreground(struct rebuild *r, const Ferry__Terminal *m, struct error *e)
+{
+	cleanup_close int fd = terminal_of_caller(r, O_RDWR, e);
+
+	if (fd < 0)
+		return fd;
+	if (tcgetpgrp(fd) != getpgrp() || !m->foreground)
+		return 0;
+	return tcsetpgrp(fd, m->foreground) < 0
+		       ? error_set(e, errno, "bringing process group %d to the foreground", m->foreground)
+		       : 0;
+}
+
 static int terminal_build(struct rebuild *r, struct process *p, struct thread *t,
 			  const ProtobufCMessage *message, struct batch *b, struct error *e)
 {
 	const Ferry__Terminal *m = (const Ferry__Terminal *)message;
 	struct terminal *term;
+
+	if (m->outside)
+		return bring_to_foreground(r, m, e);
 	int slave, ret = terminal_get(r, m->index, &term, e);
 
 	(void)t;

@@ -15,6 +15,7 @@
 
 #include "base/util.h"
 #include "procfs/procfs.h"
+#include "state/files/terminal.h"
 #include "state/files/tty.h"
 
 #ifndef TIOCGDEV
@@ -187,6 +188,29 @@ static int take_state(struct capture *c, const Ferry__Files *all, FileDescriptio
 	return r < 0 ? error_prefix(e, "pid %d fd %d", m->pid, m->fd) : 0;
 }
 
+/* With --shell-job: the terminal of a session that is led from outside the tree. */
+static bool is_of_caller(const struct capture *c, int index)
+{
+	for (size_t i = 0; c->options && c->options->shell_job && i < c->tree->n; i++)
+		if (!tree_find(c->tree, c->tree->procs[i]->sid) &&
+		    terminal_of(c->tree->procs[i]->pid) == index + 1)
+			return true;
+	return false;
+}
+
+static int take_outside(struct capture *c, FileDescription *m, struct error *e)
+{
+	cleanup_close int slave = files_copy_of(c, &files_capture_of(c)->ofds[m->id - 1], e);
+
+	if (slave < 0)
+		return slave;
+	m->tty->state = xmalloc(sizeof(*m->tty->state));
+	ferry__tty_state__init(m->tty->state);
+	int r = tty_get_termios(slave, m->tty->state, e);
+
+	return r < 0 ? error_prefix(e, "pid %d fd %d", m->pid, m->fd) : 0;
+}
+
 static int tty_settle(struct capture *c, Ferry__Files *all, struct error *e)
 {
 	struct files_capture *f = files_capture_of(c);
@@ -198,22 +222,29 @@ static int tty_settle(struct capture *c, Ferry__Files *all, struct error *e)
 			*index_map_at(&f->ttys, (uint64_t)t->index, 0) = (uint32_t)i + 1;
 	}
 	for (size_t i = 0; i < all->n_files; i++) {
-		const FileDescription *m = all->files[i];
+		FileDescription *m = all->files[i];
 
-		if (m->tty && !m->tty->master && !tty_has_master(c, m->tty->index))
-			return error_say(
-				e, ENOTSUP,
-				"pid %d fd %d: the other side of its terminal /dev/pts/%d is outside "
-				"the tree, so it cannot be moved: move the program that has it "
-				"(terminal emulator, tmux, sshd) along, or start this one with "
-				"its input and output redirected (setsid, < /dev/null)",
-				m->pid, m->fd, m->tty->index);
+		if (!m->tty || m->tty->master || tty_has_master(c, m->tty->index))
+			continue;
+		if (is_of_caller(c, m->tty->index)) {
+			m->tty->outside = true;
+			continue;
+		}
+		return error_say(
+			e, ENOTSUP,
+			"pid %d fd %d: the other side of its terminal /dev/pts/%d is outside the tree, so "
+			"it cannot be moved: move the program that has it (terminal emulator, tmux, sshd) "
+			"along, use --shell-job, or start this one with its input and output redirected "
+			"(setsid, < /dev/null)",
+			m->pid, m->fd, m->tty->index);
 	}
 	int r = 0;
 
 	for (size_t i = 0; i < all->n_files && r >= 0; i++)
 		if (all->files[i]->tty && all->files[i]->tty->master)
 			r = take_state(c, all, all->files[i], e);
+		else if (all->files[i]->tty && all->files[i]->tty->outside)
+			r = take_outside(c, all->files[i], e);
 	return r;
 }
 
@@ -256,9 +287,23 @@ void tty_forget_drained(struct files_capture *f)
 
 static int need_part(const FileDescription *m, struct error *e)
 {
-	if (!m->tty || m->tty->index < 0 || (m->tty->master && !m->tty->state))
+	if (!m->tty || m->tty->index < 0 || ((m->tty->master || m->tty->outside) && !m->tty->state))
 		return error_say(e, EPROTO, "the image says nothing of terminal %llu",
 				 (unsigned long long)m->id);
+	return 0;
+}
+
+static int tty_check(struct rebuild *r, const FileDescription *m, struct error *e)
+{
+	int ret = m->tty ? 0 : need_part(m, e);
+
+	if (ret < 0 || !m->tty->outside)
+		return ret;
+	int fd = terminal_of_caller(r, O_RDWR, e);
+
+	if (fd < 0)
+		return error_prefix(e, "pid %d fd %d", m->pid, m->fd);
+	close(fd);
 	return 0;
 }
 
@@ -266,6 +311,10 @@ static int tty_open(struct rebuild *r, const FileDescription *m, int *ret_fd, st
 {
 	int master, ret = need_part(m, e);
 
+	if (ret >= 0 && m->tty->outside) {
+		*ret_fd = terminal_of_caller(r, m->flags & O_ACCMODE, e);
+		return *ret_fd < 0 ? error_prefix(e, "pid %d fd %d", m->pid, m->fd) : 0;
+	}
 	if (ret >= 0)
 		ret = terminal_master(r, m->tty->index, &master, e);
 	if (ret < 0)
@@ -286,6 +335,8 @@ static int tty_connect(struct rebuild *r, const FileDescription *m, struct error
 {
 	int master, ret;
 
+	if (m->tty->outside)
+		return tty_set_termios(files_host_fd(r, m->id), m->tty->state, e);
 	if (!m->tty->master)
 		return 0;
 	ret = terminal_master(r, m->tty->index, &master, e);
@@ -305,6 +356,7 @@ const struct fd_type fd_tty = {
 	.match = tty_match,
 	.capture = tty_capture,
 	.settle = tty_settle,
+	.check = tty_check,
 	.open = tty_open,
 	.connect = tty_connect,
 };

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -49,6 +50,35 @@ int tty_get_settings(int master, int slave, Ferry__TtyState *s, struct error *e)
 	s->exclusive = exclusive;
 	s->closed = poll(&p, 1, 0) == 1 && p.revents & POLLHUP;
 	return 0;
+}
+
+int tty_get_termios(int slave, Ferry__TtyState *s, struct error *e)
+{
+	struct termios2 t;
+
+	if (ioctl(slave, TCGETS2, &t) < 0)
+		return error_set(e, errno, "reading the settings of a terminal");
+	s->termios.data = xmemdup(&t, sizeof(t));
+	s->termios.len = sizeof(t);
+	return 0;
+}
+
+int tty_set_termios(int slave, const Ferry__TtyState *s, struct error *e)
+{
+	sigset_t ttou, old;
+
+	if (s->termios.len != sizeof(struct termios2))
+		return error_say(e, EPROTO, "the image has settings of a terminal of %zu bytes",
+				 s->termios.len);
+	sigemptyset(&ttou);
+	sigaddset(&ttou, SIGTTOU);
+	pthread_sigmask(SIG_BLOCK, &ttou, &old);
+	int r = ioctl(slave, TCSETS2, s->termios.data) < 0
+			? error_set(e, errno, "putting the settings of the program on the terminal")
+			: 0;
+
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return r;
 }
 
 /* Read all there is. A poll that finds something means that a read does not wait. */
