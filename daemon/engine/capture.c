@@ -10,8 +10,11 @@
 
 #include "base/util.h"
 #include "parasite/region.h"
+#include "state/files/files.h"
 
 #define BATCH_SPACE (64u << 10) /* per thread: mailbox, stack and the batches of all kinds */
+
+#define FD_SPACE (2 * sizeof(struct pb_entry))
 
 struct thread_capture { /* thread->data while captured */
 	struct runner *runner;
@@ -67,9 +70,12 @@ static int take_thread(struct session *s, struct process *p, struct thread *t, b
 	return 0;
 }
 
+/* The leader asks for a flag of every descriptor. */
 static size_t region_size_of(const struct process *p)
 {
-	return (256u << 10) + p->n_threads * BATCH_SPACE;
+	size_t size = (256u << 10) + p->n_threads * BATCH_SPACE + files_count(p->pid) * FD_SPACE;
+
+	return PAGE_ROUND_UP(size);
 }
 
 /* A place where the regions of all processes fit one behind the other, in a part of the address space that

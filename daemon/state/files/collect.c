@@ -406,6 +406,20 @@ static int scan_numbers(struct files_capture *f, struct fd_table *t, int pidfd, 
 	return r < 0 ? r : 0;
 }
 
+size_t files_count(pid_t pid)
+{
+	char path[64];
+	struct stat st = {0};
+	cleanup_free int *numbers = NULL;
+	struct error ignore = ERROR_INIT;
+	size_t n = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	if (stat(path, &st) == 0 && st.st_size > 0)
+		return (size_t)st.st_size;
+	return proc_fds(pid, &numbers, &n, &ignore) < 0 ? 0 : n;
+}
+
 /* A table that another process has too (CLONE_FILES): its content is the same, and kcmp says so. */
 static void find_shared(struct files_capture *f, struct fd_table *t)
 {

@@ -20,6 +20,8 @@
 extern const struct state_kind kind_files, kind_fdtable, kind_fs, kind_locks, kind_terminal;
 
 /* --- for the engine ----------------------------------------------------------------------------------- */
+/* How many descriptors a process has open. */
+size_t files_count(pid_t pid);
 /* Drop what capture keeps in c->files and c->sockets. Copies of target descriptors are never kept beyond a
  * call. */
 void files_capture_free(struct capture *c);

@@ -61,13 +61,15 @@ static int read_locked(struct files_capture *f, struct error *e)
 	return 0;
 }
 
-static bool may_be_locked(struct capture *c, const struct ofd *o)
+/* Number @fd of @pid is @o. What /proc/locks does not show is never a POSIX lock of the tree: it is enough to
+ * look at the first holder of the description. */
+static bool may_be_locked(struct capture *c, const struct ofd *o, pid_t pid, int fd)
 {
 	struct files_capture *f = files_capture_of(c);
 
 	if (o->flags & O_PATH || S_ISSOCK(o->st.st_mode) || !o->link || o->link[0] != '/')
 		return false;
-	return f->locks_everywhere ||
+	return (f->locks_everywhere && o->pid == pid && o->fd == fd) ||
 	       index_map_find(&f->locked, key_of(major(o->st.st_dev), minor(o->st.st_dev)), o->st.st_ino) ||
 	       (f->locked.n && files_dev_is_odd(c, o->st.st_dev, o->link));
 }
@@ -145,22 +147,27 @@ static void add_lock(Ferry__FileLocks *m, size_t *cap, const struct ofd *o, int 
 	m->locks[m->n_locks++] = x;
 }
 
-static int take_of_number(struct files_capture *f, pid_t pid, const struct fd_slot *s, Ferry__FileLocks *m,
-			  size_t *cap, struct error *e)
+/* @dir: fdinfo of the process, opened when first needed: half the cost of a whole path. */
+static int take_of_number(struct files_capture *f, pid_t pid, int *dir, const struct fd_slot *s,
+			  Ferry__FileLocks *m, size_t *cap, struct error *e)
 {
 	const struct ofd *o = &f->ofds[s->ofd];
 	cleanup_free struct proc_lock *l = NULL;
 	cleanup_free char *text = NULL;
-	char path[64];
+	char path[64], number[16];
 	size_t n = 0;
 
-	snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", pid, s->fd);
-	ssize_t length = read_file(path, &text);
+	snprintf(path, sizeof(path), "/proc/%d/fdinfo", pid);
+	snprintf(number, sizeof(number), "%d", s->fd);
+	if (*dir < 0)
+		*dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	ssize_t length = *dir < 0 ? -errno : read_file_at(*dir, number, &text);
 
 	if (length < 0)
 		return !f->frozen && (length == -ENOENT || length == -ESRCH)
 			       ? 0
-			       : error_set(e, -length, "pid %d fd %d: reading %s", pid, s->fd, path);
+			       : error_set(e, -length, "pid %d fd %d: reading %s/%s", pid, s->fd, path,
+					   number);
 	int r = proc_locks_parse(text, true, &l, &n, e);
 
 	if (r < 0)
@@ -180,6 +187,7 @@ static int gather(struct capture *c, struct process *p, Ferry__FileLocks **ret, 
 	struct files_capture *f = files_capture_of(c);
 	struct fd_table *t;
 	struct index_map seen = {0};
+	cleanup_close int dir = -1;
 	size_t cap = 0;
 	int r = read_locked(f, e);
 
@@ -194,10 +202,10 @@ static int gather(struct capture *c, struct process *p, Ferry__FileLocks **ret, 
 	for (size_t i = 0; i < t->n && r >= 0; i++) {
 		uint32_t ofd = t->fds[i].ofd;
 
-		if (!may_be_locked(c, &f->ofds[ofd]) || index_map_find(&seen, ofd, 0))
+		if (!may_be_locked(c, &f->ofds[ofd], p->pid, t->fds[i].fd) || index_map_find(&seen, ofd, 0))
 			continue;
 		*index_map_at(&seen, ofd, 0) = 1;
-		r = take_of_number(f, p->pid, &t->fds[i], m, &cap, e);
+		r = take_of_number(f, p->pid, &dir, &t->fds[i], m, &cap, e);
 	}
 	index_map_deinit(&seen);
 	if (r < 0)

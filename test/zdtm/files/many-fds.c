@@ -6,7 +6,7 @@
 
 #include "zdtm.h"
 
-#define COUNT 3000
+#define COUNT 6000 /* more than fit into a batch of the usual size */
 
 int main(int argc, char **argv)
 {
@@ -16,7 +16,7 @@ int main(int argc, char **argv)
 
 	test_init(argc, argv);
 	MUST(getrlimit(RLIMIT_NOFILE, &limit));
-	if (limit.rlim_max < 4 * COUNT)
+	if (limit.rlim_max < 3 * COUNT)
 		test_skip("needs more descriptors than the limit of %lu", (unsigned long)limit.rlim_max);
 	limit.rlim_cur = limit.rlim_max;
 	MUST(setrlimit(RLIMIT_NOFILE, &limit));
@@ -26,13 +26,13 @@ int main(int argc, char **argv)
 
 		if (i % 2 == 0)
 			MUST(lseek(fd, i % 16, SEEK_SET));
-		MUST(dup2(fd, 3 * i + COUNT / 2 + 100));
+		MUST(dup2(fd, 2 * i + COUNT / 2 + 100));
 		MUST(close(fd));
 	}
 	test_ready();
 	test_wait();
 	for (int i = 0; i < COUNT; i++) {
-		int fd = 3 * i + COUNT / 2 + 100;
+		int fd = 2 * i + COUNT / 2 + 100;
 
 		if (i % 2) {
 			CHECK_EQ(read(fd, &v, 8), 8);
