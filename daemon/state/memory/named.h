@@ -33,6 +33,9 @@ int sysv_note(struct memory_object *o, int id, struct error *e);
 void sysv_refresh(struct memory_object *o);
 /* Refuse segments that a process outside of the tree has attached too. */
 int sysv_check_outside(struct capture *c, struct error *e);
+/* describe.c: one VMA as a message; objects behind it are registered. Refuses what cannot be moved (names pid
+ * and address); -ENOENT: it is gone. */
+int vma_describe(struct capture *c, pid_t pid, const struct proc_vma *v, Ferry__Vma **ret, struct error *e);
 /* A process outside of the tree that maps this inode, with its name, or 0. */
 pid_t memory_outside_mapper(const struct tree *t, uint64_t dev, uint64_t ino, char comm[16]);
 
