@@ -14,7 +14,9 @@
  *	- nothing of one copy runs while something of the other does;
  *	- once something of the copy there has run, the copy here never runs again, but after a restart of that
  *	  machine, which has ended it;
- *	- the copy here is not ended unless all of the copy there is there;
+ *	- the copy here is not ended unless all of the copy there is there, nor (LAZY) while that has not got its
+ *	  pages from here;
+ *	- nothing that runs there is ever taken to have pages that have not come;
  * and that every run, if killing and cutting end at some time, comes to a state where exactly one copy is
  * left, all of it runs, and no journal waits for a decision.
  *
@@ -28,15 +30,23 @@
  *	7  `committing` is in the journal before COMMIT leaves
  *	8  `unknown` is not `aborted` while the machine is the same one
  *	9  the copy here is ended only when it runs there
+ *	10 (LAZY) the copy here is kept until its pages are there
+ *	11 (LAZY) what is missing there stays missing when the process that fetches it dies
+ *
+ * LAZY is post-copy: it starts there while pages are still here (docs/post-copy.md).  How many does not matter, so they
+ * come at once, or not yet.
  */
+#ifndef LAZY
+#define LAZY 0
+#endif
 #ifndef BROKEN
 #define BROKEN 0
 #endif
 #define KILLS    2
 #define LOST     2 /* answers */
 
-mtype = { NONE, COMMITTING, ASKING, MOVED, STAYED,     /* journal of the source */
-	  READY, COMMITTED, STARTING, RUNNING, ABORTED, /* of the destination; and answers */
+mtype = { NONE, COMMITTING, ASKING, SERVING, MOVED, STAYED, /* journal of the source */
+	  READY, COMMITTED, STARTING, FETCHING, RUNNING, ABORTED, /* of the destination; and answers */
 	  FROZEN, STOPPED, RUNS, DEAD };                /* a process of a copy */
 
 mtype out = NONE, in = READY;
@@ -52,6 +62,9 @@ bool kill_source, kill_dest, kill_heir;
 byte kills, lost;
 bool restarted, swept;
 bool told; /* the source has heard that it runs there */
+
+bool serves;      /* somebody here answers those who fetch */
+bool all_there = !LAZY;
 
 bool link = true, ready_sent, gave_up, commit_sent, running_sent, done_sent;
 
@@ -75,7 +88,7 @@ inline let_go_here()
 inline end_here()
 {
 	atomic {
-		assert(here == DEAD || THERE_WHOLE);
+		assert(here == DEAD || (THERE_WHOLE && all_there));
 		here = DEAD
 	}
 }
@@ -107,6 +120,15 @@ inline untraced(i)
 	fi
 }
 
+/* Pages are read from a copy that stands still. */
+inline fetch()
+{
+	atomic {
+		assert(here == FROZEN || here == STOPPED);
+		all_there = true
+	}
+}
+
 /* --- the destination ------------------------------------------------------------------------------- */
 
 active proctype destination()
@@ -127,8 +149,12 @@ active proctype destination()
 		fi;
 		run_there(0);
 		run_there(1);
-		in = RUNNING;
+		in = (LAZY -> FETCHING : RUNNING);
 		running_sent = true;
+		if
+		:: LAZY -> serves; fetch(); in = RUNNING
+		:: else
+		fi;
 		if
 		:: done_sent -> in = NONE
 		:: !link -> skip
@@ -145,6 +171,7 @@ end:
 	} unless {
 		atomic {
 			kill_dest -> kill_dest = false;
+			assert(!(BROKEN == 11 && in == FETCHING)); /* missing pages read as zeros */
 			untraced(0);
 			untraced(1);
 			dest_alive = false;
@@ -163,8 +190,8 @@ inline decide_there(a)
 		:: in == NONE && !restarted && BROKEN != 8 -> a = NONE
 		:: in != NONE && dest_alive ->
 			if
-			:: in == STARTING || in == RUNNING -> a = RUNNING
-			:: in == ABORTED || (BROKEN == 3 && in != STARTING && in != RUNNING) -> a = ABORTED
+			:: in == STARTING || in == RUNNING || in == FETCHING -> a = RUNNING
+			:: in == ABORTED || (BROKEN == 3 && in != STARTING && in != RUNNING && in != FETCHING) -> a = ABORTED
 			:: else -> a = READY /* pending */
 			fi
 		:: in != NONE && !dest_alive ->
@@ -179,8 +206,9 @@ inline decide_there(a)
 			:: in == STARTING ->
 				run_there(0);
 				run_there(1);
-				in = RUNNING;
+				in = (LAZY -> FETCHING : RUNNING);
 				a = RUNNING
+			:: in == FETCHING -> a = RUNNING
 			:: in == RUNNING || in == ABORTED -> a = in
 			fi
 		fi
@@ -192,6 +220,7 @@ active proctype ferryd_there()
 	mtype a;
 
 	do
+	:: !dest_alive && in == FETCHING && serves -> fetch(); in = RUNNING
 	:: !dest_alive && (in == READY || in == COMMITTED || in == STARTING) -> decide_there(a)
 	:: atomic { !dest_alive && !swept && (in == RUNNING || in == ABORTED) -> in = NONE; swept = true }
 	:: all_ended -> break
@@ -214,7 +243,11 @@ inline settle(a)
 		:: atomic { a == NONE -> a = (has_run -> RUNNING : ABORTED); told = has_run } /* an operator looks there */
 		:: else
 		fi
-	:: out == ASKING && a == RUNNING -> out = MOVED
+	:: out == ASKING && a == RUNNING -> out = (LAZY -> SERVING : MOVED)
+	:: out == SERVING ->
+		serves = true;
+		(in != FETCHING && in != STARTING);
+		atomic { serves = false; out = MOVED }
 	:: out == ASKING && a == ABORTED -> out = STAYED
 	:: out == MOVED -> end_here(); break
 	:: out == STAYED -> let_go_here(); break
@@ -255,6 +288,14 @@ active proctype source()
 		settle(a);
 		goto end;
 moved:
+		if
+		:: LAZY && BROKEN != 10 ->
+			out = SERVING;
+			serves = true;
+			in != FETCHING;
+			serves = false
+		:: else
+		fi;
 		out = MOVED;
 		end_here();
 		done_sent = true;
@@ -274,6 +315,7 @@ end:
 			:: else
 			fi;
 			source_alive = false;
+			serves = false;
 			link = false;
 			CHECK
 		}
@@ -300,7 +342,7 @@ again:
 nothing:
 		source_ended = true
 	} unless {
-		atomic { kill_heir && !source_ended -> kill_heir = false }; goto again
+		atomic { kill_heir && !source_ended -> kill_heir = false; serves = false }; goto again
 	}
 }
 
