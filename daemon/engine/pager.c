@@ -62,17 +62,11 @@ static void end_space(struct pager *p, size_t space)
 
 void pager_finish(struct pager *p)
 {
-	pid_t holder = p->holder;
-
 	if (p->file)
 		p->file->h.finished = 1;
 	for (size_t i = 0; i < p->missing.n_spaces; i++)
 		end_space(p, i);
-	if (p->path)
-		pager_discard(p->path);
-	p->holder = 0;
-	if (p->holder_is_child)
-		holder_reap(holder);
+	pager_end_holder(p);
 }
 
 /* --- what they tell -------------------------------------------------------------------------------- */
@@ -137,9 +131,14 @@ static int read_space(struct pager *p, size_t space, struct error *e)
 
 	for (size_t i = 0; i < n; i++)
 		msgs[i] = pager_file_log(p->file)[first + i].msg;
-	if (pager_apply(p, space, msgs, n) || p->file->h.n_log > PAGER_LOG / 2) {
-		path = xstrdup(p->path);
-		r = pager_write(p, path, e);
+	if (!pager_apply(p, space, msgs, n) && p->file->h.n_log < PAGER_LOG / 2)
+		return 0;
+	path = xstrdup(p->path);
+	r = pager_write(p, path, e);
+	/* A full disk: what was read is written down where there still is room. */
+	if (r < 0 && p->file->h.n_log + 1 < PAGER_LOG) {
+		error_clear(e);
+		r = 0;
 	}
 	return r;
 }

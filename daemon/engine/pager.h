@@ -60,8 +60,11 @@ int pager_open(struct pager **ret, const char *path, struct error *e);
 bool pager_is_left(const char *path);
 /* Nothing of that tree will ever run: the holder and the file go. */
 void pager_discard(const char *path);
-/* Nothing is missing any more: everything goes. */
+/* Nothing is missing any more: descriptors and holder go. The file stays, and says so, until it is discarded.
+ */
 void pager_finish(struct pager *p);
+/* Does the file at @path say so? */
+bool pager_is_finished(const char *path);
 
 /* Read what the programs tell, and do what needs no source. */
 int pager_read(struct pager *p, struct error *e);
@@ -78,6 +81,7 @@ void pager_look_for_ended(struct pager *p);
 /* holder.c: a process that shares our table of descriptors and outlives us. Its pid, or -errno. */
 pid_t holder_start(const char *path, struct error *e);
 bool pager_names_holder(const char *path, pid_t pid);
+void pager_end_holder(struct pager *p);
 /* It is ours, and was killed. */
 void holder_reap(pid_t pid);
 /* Threads that wait there look again. */

@@ -137,6 +137,13 @@ static void end_holder(pid_t pid, uint64_t start, bool child)
 		holder_reap(pid);
 }
 
+void pager_end_holder(struct pager *p)
+{
+	if (p->file)
+		end_holder(p->holder, p->file->h.holder_start, p->holder_is_child);
+	p->holder = 0;
+}
+
 static bool lives(const struct pager *p)
 {
 	if (p->holder_is_child)
@@ -232,6 +239,14 @@ bool pager_names_holder(const char *path, pid_t pid)
 
 	return fd >= 0 && pread_full(fd, &h, sizeof(h), 0) == 0 && h.magic == PAGER_MAGIC &&
 	       h.holder == pid && !h.finished;
+}
+
+bool pager_is_finished(const char *path)
+{
+	cleanup_close int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	struct pager_header h;
+
+	return fd >= 0 && pread_full(fd, &h, sizeof(h), 0) == 0 && h.magic == PAGER_MAGIC && h.finished;
 }
 
 bool pager_is_left(const char *path)

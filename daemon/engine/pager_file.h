@@ -8,7 +8,7 @@
 
 #define PAGER_MAGIC   0x7265676170797266ull /* "frypager" */
 #define PAGER_VERSION 1u
-#define PAGER_LOG     8192u /* events of the programs; then the file is written anew */
+#define PAGER_LOG     1024u /* events of the programs; then the file is written anew */
 
 /* An event that moves, copies or gives up what is missing, exactly as the kernel wrote it: it is read from
  * the userfaultfd right into its place here, so that there is no moment in which it is read and not written

@@ -28,6 +28,12 @@ static int succeed(struct machine *m, const char *dir, struct error *e)
 		journal_let_go(m->journal);
 		r = machine_move(m, pager_is_left(pages) ? DEST_FETCHING : DEST_RUNNING, e);
 		break;
+	case DEST_FETCHING: /* in the moment between the last page and the journal? */
+		if (pager_is_finished(pages)) {
+			r = machine_move(m, DEST_RUNNING, e);
+			pager_discard(pages);
+		}
+		break;
 	default:
 		break;
 	}

@@ -387,6 +387,7 @@ int fetch_run(struct machine *m, const char *dir, struct pager *p, int sock, int
 		pager_finish(p);
 		tell_progress(&f);
 		r = machine_move(m, DEST_RUNNING, e);
+		pager_discard(p->path);
 		unlink(path);
 		tell_all(&f);
 	}
