@@ -241,6 +241,9 @@ static void add_lane(struct fetch *f, int sock, int lane)
 		return;
 	}
 	peer_set_timeout(&f->lanes[lane], peer_silence_secs);
+	/* What was fetched ahead over the first lane, as this one was not there, is not counted any more. */
+	if (lane == 1)
+		f->under_way = f->n_requests = 0;
 	/* A new stream begins in both directions, whatever was said on that connection before. */
 	Ferry__PeerAnswer ans = FERRY__PEER_ANSWER__INIT;
 
