@@ -36,7 +36,11 @@ int session_freeze(struct session *s, struct error *e)
 	if (r < 0)
 		return r;
 	memory_objects_frozen(s->memory);
-	r = hooks_run(s->opt.hooks, "network-lock", s->root, e);
+	/* Killed by somebody, or for lack of memory: a zombie is not what was asked for. */
+	if (s->tree->procs[0]->state == PROCESS_ZOMBIE)
+		r = error_say(e, ESRCH, "process %d ended before it could be stopped", s->root);
+	if (r >= 0)
+		r = hooks_run(s->opt.hooks, "network-lock", s->root, e);
 	if (r >= 0)
 		r = session_attach_new(s, SESSION_FROZEN, e);
 	if (r >= 0)
