@@ -124,8 +124,10 @@ bool session_vanished(const struct process *p)
 /* A process that ended while we looked at it is no failure, unless it is the root. */
 int session_forgive(struct session *s, struct process *p, int r, struct error *e)
 {
-	if (r >= 0 || p->pid == s->root || !session_vanished(p))
+	if (r >= 0 || !session_vanished(p))
 		return r;
+	if (p->pid == s->root)
+		return error_is(e) ? r : error_say(e, ESRCH, "process %d has ended", p->pid);
 	error_clear(e);
 	return 0;
 }

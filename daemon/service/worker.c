@@ -96,8 +96,11 @@ static int child(int sock, worker_fn fn, void *ctx, int log_level, pid_t supervi
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	if (getppid() != supervisor)
 		job_abort();
-	if (fn(ctx, sock, &ev, &e) < 0 && !error_is(&e))
-		error_say(&e, EIO, "failed without a reason");
+	int r = fn(ctx, sock, &ev, &e);
+
+	/* Most often the target has gone, and everything that asks about it just finds nothing. */
+	if (r < 0 && !error_is(&e))
+		error_set(&e, -r, "the target could not be followed");
 	json_t *result = msg_result(&e);
 
 	worker_send(&ev, result);
