@@ -30,7 +30,7 @@ struct journal {
 	int64_t time; /* of the last change, seconds since the epoch */
 	char *to;     /* source: where it goes */
 	bool insecure;
-	char *there; /* source: the life of the destination (journal_life) when it answered */
+	char *there;   /* source: the life of the destination (journal_life) when it answered */
 	uint64_t left; /* source: pages that stay here when the target starts over there (post-copy) */
 	struct journal_process *procs;
 	size_t n_procs;

@@ -30,10 +30,11 @@ int files_need_name(const struct fd_facts *f, const char *what, struct error *e)
 	if (f->path_ok)
 		return 0;
 	if (!strncmp(f->link, "/proc/", 6))
-		return error_say(e, ENOTSUP,
-				 "pid %d fd %d: %s %s is of a process that has ended, or cannot be reached by "
-				 "this path from here",
-				 f->pid, f->fd, what, f->link);
+		return error_say(
+			e, ENOTSUP,
+			"pid %d fd %d: %s %s is of a process that has ended, or cannot be reached by "
+			"this path from here",
+			f->pid, f->fd, what, f->link);
 	if (f->link[0] != '/')
 		return error_say(e, ENOTSUP, "pid %d fd %d: %s %s cannot be reached by a path from here",
 				 f->pid, f->fd, what, f->link);
