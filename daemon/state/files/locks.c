@@ -8,7 +8,8 @@
  * each process has a record of its POSIX locks and of those of descriptions for which it is the one that
  * takes them again: the one that took them, if it still has the description, else the first that has it.
  *
- * Reading fdinfo of every file would cost, so /proc/locks says which files are locked at all.  It tells
+ * Reading fdinfo of thousands of files would cost, so then /proc/locks says which of them are locked at all
+ * (not of a few: it waits for the other processors, for milliseconds, as it holds off all locking).  It tells
  * nothing of what was locked from outside our pid namespace, or with flock(2) by a process that has ended
  * (in other than the first pid namespace), and it names files by numbers that on some file systems are not
  * those of stat(2): in these cases fdinfo is read after all.
@@ -41,6 +42,17 @@ static uint64_t key_of(unsigned major, unsigned minor)
 
 /* --- capture ------------------------------------------------------------------------------------------ */
 
+#define FEW 512 /* fdinfo of so many costs less than /proc/locks */
+
+static bool has_few(const struct files_capture *f)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < f->n_tables; i++)
+		n += f->tables[i].n;
+	return n <= FEW;
+}
+
 static int read_locked(struct files_capture *f, struct error *e)
 {
 	cleanup_free struct proc_lock *l = NULL;
@@ -63,13 +75,13 @@ static int read_locked(struct files_capture *f, struct error *e)
 
 /* Number @fd of @pid is @o. What /proc/locks does not show is never a POSIX lock of the tree: it is enough to
  * look at the first holder of the description. */
-static bool may_be_locked(struct capture *c, const struct ofd *o, pid_t pid, int fd)
+static bool may_be_locked(struct capture *c, const struct ofd *o, pid_t pid, int fd, bool all)
 {
 	struct files_capture *f = files_capture_of(c);
 
 	if (o->flags & O_PATH || S_ISSOCK(o->st.st_mode) || !o->link || o->link[0] != '/')
 		return false;
-	return (f->locks_everywhere && o->pid == pid && o->fd == fd) ||
+	return all || (f->locks_everywhere && o->pid == pid && o->fd == fd) ||
 	       index_map_find(&f->locked, key_of(major(o->st.st_dev), minor(o->st.st_dev)), o->st.st_ino) ||
 	       (f->locked.n && files_dev_is_odd(c, o->st.st_dev, o->link));
 }
@@ -189,12 +201,15 @@ static int gather(struct capture *c, struct process *p, Ferry__FileLocks **ret, 
 	struct index_map seen = {0};
 	cleanup_close int dir = -1;
 	size_t cap = 0;
-	int r = read_locked(f, e);
+	int r = files_table_of(c, p, &t, e);
+	bool all = has_few(f);
 
 	*ret = NULL;
-	if (r >= 0)
-		r = files_table_of(c, p, &t, e);
 	if (r < 0 || t->shared_with)
+		return r;
+	if (!all)
+		r = read_locked(f, e);
+	if (r < 0)
 		return r;
 	Ferry__FileLocks *m = xmalloc(sizeof(*m));
 
@@ -202,7 +217,8 @@ static int gather(struct capture *c, struct process *p, Ferry__FileLocks **ret, 
 	for (size_t i = 0; i < t->n && r >= 0; i++) {
 		uint32_t ofd = t->fds[i].ofd;
 
-		if (!may_be_locked(c, &f->ofds[ofd], p->pid, t->fds[i].fd) || index_map_find(&seen, ofd, 0))
+		if (!may_be_locked(c, &f->ofds[ofd], p->pid, t->fds[i].fd, all) ||
+		    index_map_find(&seen, ofd, 0))
 			continue;
 		*index_map_at(&seen, ofd, 0) = 1;
 		r = take_of_number(f, p->pid, &dir, &t->fds[i], m, &cap, e);
