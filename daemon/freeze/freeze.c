@@ -11,13 +11,7 @@
  * A vfork parent sleeps in a way that nothing interrupts until its child has executed a program or ended;
  * with the child stopped it would sleep for ever.  So such a child is let go until the parent has stopped.
  *
- * A thread whose system call waits for a page of the program's own userfaultfd, or for an event of it to be
- * read, cannot be stopped either, while the monitor, stopped, cannot help it: so processes that have a
- * userfaultfd are let go as well until it has.  With the request to stop pending such a thread does not sleep
- * but tries again and again, so that the monitor, when it reads, always finds this fault first; and while
- * another thread's event (of an munmap, say) is unread, no page can be placed: nobody would ever get on.  So
- * the request is made at a moment when no event is unread, and threads that were seen waiting stay stopped
- * when others are let go.
+ * Threads that wait for a userfaultfd's monitor are in userfault.c.
  */
 #include "freeze/tree.h"
 
@@ -34,12 +28,12 @@
 #include "base/util.h"
 #include "freeze/cgroup.h"
 #include "freeze/rescue.h"
+#include "freeze/userfault.h"
 #include "procfs/procfs.h"
 
 #define DEFAULT_TIMEOUT_MS 10000
 #define PATIENCE_MS        20 /* before looking for the reason of a thread that does not stop */
 #define MAX_PASSES         10000
-#define MOMENT_TRIES       1000
 #define KILL_TIMEOUT_MS    10000
 
 /* --- stop ---------------------------------------------------------------------------------------- */
@@ -70,34 +64,6 @@ static int seize_new(struct tree *tree, struct error *e)
 			n++;
 		}
 	return n;
-}
-
-/* Note who waits for a monitor. True: somebody waits for an event to be read. */
-static bool find_waiting(struct tree *tree)
-{
-	bool events = false;
-
-	for (size_t i = 0; i < tree->n; i++)
-		for (size_t j = 0; j < tree->procs[i]->n_threads; j++) {
-			struct task *t = &tree->procs[i]->threads[j]->task;
-			cleanup_free char *place = NULL;
-			char path[64];
-
-			snprintf(path, sizeof(path), "/proc/%d/task/%d/wchan", t->pid, t->tid);
-			if (t->state == TASK_STOPPED || read_file(path, &place) < 0)
-				continue;
-			if (!strcmp(place, "userfaultfd_event_wait_completion"))
-				events = t->waited = true;
-			else if (!strcmp(place, "handle_userfault"))
-				t->waited = true;
-		}
-	return events;
-}
-
-static void choose_moment(struct tree *tree)
-{
-	for (int i = 0; tree->userfaults && i < MOMENT_TRIES && find_waiting(tree); i++)
-		nanosleep(&(struct timespec){.tv_nsec = 300000}, NULL);
 }
 
 static int interrupt_running(struct tree *tree, struct error *e)
@@ -136,43 +102,10 @@ static void let_vfork_children_go(struct tree *tree, struct process *parent, str
 	}
 }
 
-static bool has_userfaultfd(pid_t pid)
+/* From then on pages are not waited for any more. */
+static uint64_t half_time(uint64_t limit, int timeout_ms)
 {
-	cleanup_free int *fds = NULL;
-	struct error gone = ERROR_INIT;
-	size_t n = 0;
-	bool has = false;
-
-	if (proc_fds(pid, &fds, &n, &gone) < 0)
-		return false;
-	for (size_t i = 0; i < n && !has; i++) {
-		cleanup_free char *path = xasprintf("/proc/%d/fd/%d", pid, fds[i]), *link = NULL;
-
-		has = readlink_at(AT_FDCWD, path, &link) == 0 && !strcmp(link, "anon_inode:[userfaultfd]");
-	}
-	return has;
-}
-
-/* @all: those too that waited for another monitor. */
-static void let_monitors_go(struct tree *tree, const struct task *stuck, bool all, struct error *e)
-{
-	struct error slow = ERROR_INIT;
-
-	for (size_t i = 0; tree->userfaults && i < tree->n; i++) {
-		struct process *p = tree->procs[i];
-
-		if (p->state == PROCESS_ZOMBIE || !has_userfaultfd(p->pid))
-			continue;
-		for (size_t j = 0; j < p->n_threads; j++) {
-			struct task *t = &p->threads[j]->task;
-
-			if (t == stuck || !t->seized || t->group_stopped || (t->waited && !all))
-				continue;
-			if (t->state == TASK_STOPPED ||
-			    (t->state == TASK_RUNNING && task_wait_stopped(t, 0, &slow) == 0))
-				(void)task_cont(t, e);
-		}
-	}
+	return limit - timeout_ms * 500000ull;
 }
 
 static int wait_one(struct tree *tree, struct process *p, struct task *t, uint64_t limit, int timeout_ms,
@@ -185,7 +118,7 @@ static int wait_one(struct tree *tree, struct process *p, struct task *t, uint64
 		if (job_check_abort(e) < 0)
 			return -ECANCELED;
 		let_vfork_children_go(tree, p, e);
-		let_monitors_go(tree, t, now_ns() + timeout_ms * 500000ull > limit, e);
+		userfaults_let_monitors_go(tree, t, half_time(limit, timeout_ms) < now_ns(), e);
 		error_clear(&slow);
 		/* Asked again, as it may be such a child itself. */
 		r = task_interrupt(t, &slow);
@@ -233,9 +166,10 @@ static int stop_seized(struct tree *tree, uint64_t limit, int timeout_ms, struct
 {
 	int r = 0;
 
-	choose_moment(tree);
 	do {
-		r = interrupt_running(tree, e);
+		r = userfaults_stop_waiting(tree, half_time(limit, timeout_ms), e);
+		if (r == 0)
+			r = interrupt_running(tree, e);
 		if (r == 0)
 			r = wait_running(tree, limit, timeout_ms, e);
 	} while (r == 0 && any_running(tree));
@@ -328,9 +262,7 @@ int tree_freeze(struct tree *t, const struct freeze_options *opt, void (*gone)(v
 	int r = 0;
 
 	t->userfaults = opt && opt->userfaults;
-	for (size_t i = 0; i < t->n; i++)
-		for (size_t j = 0; j < t->procs[i]->n_threads; j++)
-			t->procs[i]->threads[j]->task.waited = false;
+	userfaults_begin(t);
 	if (cgroup) {
 		rescue_note_cgroup(cgroup, false);
 		r = cgroup_freeze(cgroup, timeout_ms, &was_frozen, e);

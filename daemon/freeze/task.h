@@ -40,7 +40,8 @@ struct task {
 			  needed */
 	bool spin_armed;
 	bool masked; /* everything blocked by us */
-	bool waited; /* for a userfaultfd's monitor, when the tree was to be stopped */
+	bool waited; /* for a userfaultfd's monitor, when the tree was to be stopped, ... */
+	bool asked;  /* ... and was asked to stop */
 };
 
 enum task_stop {
