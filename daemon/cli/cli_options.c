@@ -26,6 +26,8 @@ void cli_state_options(const struct cli *c, struct state_options *ret)
 {
 	*ret = (struct state_options){
 		.tcp_close = c->o.tcp_close,
+		.tcp_established = c->o.tcp_established,
+		.move_address = c->o.move_address,
 		.shell_job = c->o.shell_job,
 		.ext_unix_sk = c->o.ext_unix_sk,
 		.file_locks = c->o.file_locks,

@@ -86,6 +86,10 @@ static const struct opt rows[] = {
 	 "the tree belongs to a session outside of it"},
 	{"tcp-close", 0, OPT_FLAG, ANY, VERB_CAPTURES | VERB_RESTORE, AT(tcp_close), NULL, NULL, 0, 0, NULL,
 	 "established TCP connections arrive closed"},
+	{"tcp-established", 0, OPT_FLAG, ANY, VERB_CAPTURES | VERB_RESTORE, AT(tcp_established), NULL, NULL,
+	 0, 0, NULL, "established TCP connections go along"},
+	{"move-address", 0, OPT_FLAG, 0, VERB_MIGRATE, AT(move_address), NULL, NULL, 0, 0, NULL,
+	 "the addresses its sockets are bound to move to the destination with it"},
 	{"ext-unix-sk", 'x', OPT_FLAG, ANY, VERB_CAPTURES | VERB_RESTORE, AT(ext_unix_sk), NULL, NULL, 0, 0,
 	 NULL, "allow unix sockets connected to processes outside of the tree"},
 	{"file-locks", 'l', OPT_FLAG, ANY, VERB_CAPTURES | VERB_RESTORE, AT(file_locks), NULL, NULL, 0, 0,
@@ -151,7 +155,6 @@ static const struct opt rows[] = {
 	ACCEPT("track-mem", OPT_FLAG),
 	ACCEPT("pre-dump-mode", OPT_STRING),
 	ACCEPT("auto-dedup", OPT_FLAG),
-	ACCEPT("tcp-established", OPT_FLAG), /* a connection that is met is refused by itself */
 	ACCEPT("skip-in-flight", OPT_FLAG),
 	ACCEPT("ghost-fiemap", OPT_FLAG),
 	ACCEPT("force-irmap", OPT_FLAG),

@@ -18,7 +18,7 @@ struct cli_options {
 	uint64_t max_bandwidth, ghost_limit;
 	char *backend, *on_stall;
 	char *backend_dir;
-	bool shell_job, tcp_close, ext_unix_sk, file_locks, link_remap;
+	bool shell_job, tcp_close, tcp_established, move_address, ext_unix_sk, file_locks, link_remap;
 
 	int64_t interval, duration, count;
 	char *svg, *html, *report_dir;

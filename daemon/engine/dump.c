@@ -11,8 +11,10 @@
 
 #include "arch/arch.h"
 #include "base/util.h"
+#include "freeze/rescue.h"
 #include "procfs/procfs.h"
 #include "state/files/files.h"
+#include "state/sockets/tcp.h"
 
 int session_predump(struct session *s, struct stream_out *out, struct error *e)
 {
@@ -72,9 +74,12 @@ int session_dump(struct session *s, struct stream_out *out, enum session_end end
 		r = stream_finish(out, e);
 	if (r >= 0)
 		r = hooks_run(s->opt.hooks, "post-dump", s->root, e);
+	if (r >= 0 && end == SESSION_KILL)
+		r = tcp_part(&s->capture, NULL, e);
 	if (r >= 0) {
 		files_capture_keep(&s->capture);
 		r = session_end(s, end, e);
+		rescue_note_repair(NULL);
 		session_emit_done(s, "dump", stream_out_bytes(out));
 		return r;
 	}

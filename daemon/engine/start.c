@@ -20,6 +20,7 @@
 #include "base/util.h"
 #include "engine/rebuild.h"
 #include "proto/task.pb-c.h"
+#include "state/sockets/tcp.h"
 
 static const Ferry__Tree *tree_of(const struct restore *r)
 {
@@ -138,6 +139,7 @@ int restore_start(struct restore *r, pid_t *ret_root, struct error *e)
 
 	stop_all(r, false);
 	r->started = true;
+	first = tcp_release(&r->rebuild, e);
 	swallow_stops(t, e);
 	/* Children first: a parent that runs may look at them at once. */
 	for (size_t i = t->n; i-- > 0;)

@@ -26,6 +26,7 @@
 
 #include "base/util.h"
 #include "freeze/cgroup.h"
+#include "freeze/tcp_repair.h"
 #include "procfs/procfs.h"
 
 #define MAX_TASKS   (1u << 16)
@@ -56,10 +57,13 @@ enum { CGROUP_NONE, CGROUP_THAW, CGROUP_FREEZE };
 struct log {
 	atomic_uint cgroup_used; /* what must be done with it */
 	char cgroup[512];
+	atomic_uint repair; /* of TCP connections */
+	char hold[64];
 	struct task_entry tasks[MAX_TASKS];
 	struct region_entry regions[MAX_REGIONS];
 };
 
+static char last_hold[64];  /* of the log that was worked off last */
 static struct log *the_log; /* one per process: the worker inherits it from its supervisor */
 
 int rescue_init(struct error *e)
@@ -215,6 +219,20 @@ void rescue_clear_cgroup(void)
 {
 	if (the_log)
 		atomic_store(&the_log->cgroup_used, CGROUP_NONE);
+}
+
+void rescue_note_repair(const char *hold)
+{
+	if (!the_log)
+		return;
+	atomic_store(&the_log->repair, 0);
+	snprintf(the_log->hold, sizeof(the_log->hold), "%s", hold ? hold : "");
+	atomic_store(&the_log->repair, hold != NULL);
+}
+
+const char *rescue_hold(void)
+{
+	return last_hold;
 }
 
 /* --- the cure ------------------------------------------------------------------------------------ */
@@ -446,6 +464,11 @@ int rescue_run(struct error *e)
 		p[n++] = (struct patient){.entry = &l->tasks[i]};
 	}
 	qsort(p, n, sizeof(*p), by_pid);
+	snprintf(last_hold, sizeof(last_hold), "%s", l->repair ? l->hold : "");
+	/* Before any of them runs again. */
+	for (size_t i = 0; l->repair && i < n; i++)
+		if (i == 0 || p[i].entry->pid != p[i - 1].entry->pid)
+			tcp_repair_end(p[i].entry->pid, false);
 	for (size_t i = 0, j; i < n; i = j) {
 		the_log = l;
 		struct region_entry *region = region_slot(p[i].entry->pid, false);

@@ -38,6 +38,11 @@ void rescue_note_undo(pid_t pid, uint64_t busy, uint64_t list);
  */
 void rescue_note_cgroup(const char *dir, bool frozen);
 void rescue_clear_cgroup(void);
+/* TCP connections of threads that are noted may be in repair mode, and a table of nf_tables called @hold ("":
+ * none) drop their packets. NULL: not any more. */
+void rescue_note_repair(const char *hold);
+/* That table, if it is to be removed after rescue_run(), or "". */
+const char *rescue_hold(void);
 /* In the supervisor, after the worker's death. Returns the number of tasks cured, or -errno with @e filled.
  */
 int rescue_run(struct error *e);

@@ -8,6 +8,7 @@
 #include "base/util.h"
 #include "migrate/peer.h"
 #include "migrate/serve_pages.h"
+#include "state/sockets/tcp.h"
 
 enum verdict { PENDING, RUNNING, ABORTED, UNKNOWN };
 
@@ -199,6 +200,8 @@ int doubt_settle(const char *dir, const char *uuid, enum doubt_decision how, con
 		r = journal_kill(j, e);
 	if (r >= 0 && stayed)
 		journal_let_go(j);
+	if (r >= 0)
+		r = tcp_gone(j->uuid, e);
 	if (r >= 0 && (moved || stayed))
 		doubt_done(j, o);
 	/* `copying`: its process died before the commit, which let the target go. */

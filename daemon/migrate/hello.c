@@ -27,6 +27,7 @@ void hello_fill(Ferry__PeerHello *h, char *host, char *life)
 void hello_fill_source(Ferry__PeerHello *h, const struct session_options *o)
 {
 	h->tcp_close = o->state.tcp_close;
+	h->tcp_established = o->state.tcp_established;
 	h->shell_job = o->state.shell_job;
 	h->ghost_limit = o->state.ghost_limit;
 	h->pid = o->pid;
@@ -55,6 +56,7 @@ int hello_accept(const Ferry__PeerHello *h, struct restore_options *ret, struct 
 {
 	*ret = (struct restore_options){.detached = true};
 	ret->state.tcp_close = h->tcp_close;
+	ret->state.tcp_established = h->tcp_established;
 	ret->state.shell_job = h->shell_job;
 	ret->state.ghost_limit = h->ghost_limit;
 	if (h->version != PEER_VERSION)

@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include "base/util.h"
+#include "freeze/tcp_repair.h"
 #include "migrate/journal.h"
 #include "procfs/procfs.h"
 
@@ -72,8 +73,11 @@ void journal_let_go(const struct journal *j)
 {
 	for (size_t i = 0; i < j->n_procs; i++) {
 		const struct journal_process *p = &j->procs[i];
-		char state = p->runs ? state_of(p) : 0;
+		char state = state_of(p);
 
+		if (state)
+			tcp_repair_end(p->pid, j->side == SIDE_DESTINATION);
+		state = p->runs ? state : 0;
 		if (state == 'T' || (state && stop_is_pending(p->pid)))
 			kill(p->pid, SIGCONT);
 	}

@@ -17,11 +17,13 @@
 
 #include "base/util.h"
 #include "engine/source.h"
+#include "freeze/rescue.h"
 #include "migrate/deadline.h"
 #include "migrate/doubt.h"
 #include "migrate/hello.h"
 #include "migrate/peer.h"
 #include "migrate/serve_pages.h"
+#include "state/sockets/tcp.h"
 
 struct migration {
 	const struct migrate_options *opt;
@@ -159,6 +161,16 @@ static int serve(struct migration *m, struct error *e)
 	return r < 0 ? r : machine_move(&m->machine, SOURCE_MOVED, e);
 }
 
+/* Its TCP connections are silent from here on. Should we die before the SIGSTOP waits, the target runs on,
+ * and with it they must. */
+static int part_connections(struct migration *m, struct error *e)
+{
+	char kept[TCP_HOLD_NAME];
+
+	tcp_kept_name(kept, m->uuid);
+	return tcp_part(&m->s->capture, kept, e);
+}
+
 /* Frozen, everything sent. Returns 0 when the target runs over there, else it must run on here, or (in_doubt)
  * stand still. */
 static int commit(struct migration *m, struct error *e)
@@ -182,10 +194,13 @@ static int commit(struct migration *m, struct error *e)
 	deadline_clear();
 	r = job_check_abort(e);
 	if (r >= 0)
+		r = part_connections(m, e);
+	if (r >= 0)
 		r = machine_move(&m->machine, SOURCE_COMMITTING, e);
 	if (r < 0)
 		return r;
 	signal_all(m->s, SIGSTOP);
+	rescue_note_repair(NULL);
 	r = hand_over(m, &link, e);
 	if (r < 0) {
 		m->in_doubt = true;
@@ -259,6 +274,7 @@ static void stay(struct migration *m, bool frozen)
 	struct error undo = ERROR_INIT;
 
 	if (m->in_doubt) {
+		tcp_forsake(&m->s->capture);
 		session_end(m->s, SESSION_RUN, &undo);
 		return;
 	}
@@ -281,6 +297,10 @@ static int leave(struct migration *m, struct error *e)
 
 	if (r < 0)
 		return r;
+	/* It runs, whether or not this works. */
+	if (tcp_drop_addresses(&m->s->capture, &link) < 0 || tcp_gone(m->uuid, &link) < 0)
+		events_log(m->events, 1, "%s", link.text);
+	error_clear(&link);
 	d.uuid = m->uuid;
 	if (m->asked || peer_send(&m->peer, FERRY__RECORD_TYPE__RECORD_PEER_DONE, &d.base, &link) < 0)
 		doubt_done(m->machine.journal, &m->opt->link);

@@ -26,15 +26,15 @@ json_t *chain_request_pack(const struct chain_request *r)
 {
 	const struct session_options *s = &r->session;
 	const struct state_options *o = &s->state;
-	json_t *m = json_pack("{s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:I,s:i,s:b,s:b,s:b,s:b,s:b,s:I,s:b}", "op",
-			      r->op == CHAIN_DUMP ? "dump" : "pre-dump", "pid", (int)s->pid,
-			      "freeze_timeout_ms", s->freeze_timeout_ms, "max_rounds", (int)s->max_rounds,
-			      "downtime_ms", (int)s->downtime_ms, "max_downtime_ms", (int)s->max_downtime_ms,
-			      "on_stall", (int)s->on_stall, "end", (int)r->end, "max_bandwidth",
-			      (json_int_t)s->max_bandwidth, "log_level", r->log_level, "tcp_close",
-			      o->tcp_close, "shell_job", o->shell_job, "ext_unix_sk", o->ext_unix_sk,
-			      "file_locks", o->file_locks, "link_remap", o->link_remap, "ghost_limit",
-			      (json_int_t)o->ghost_limit, "page_server", r->page_server >= 0);
+	json_t *m = json_pack(
+		"{s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:I,s:i,s:b,s:b,s:b,s:b,s:b,s:b,s:I,s:b}", "op",
+		r->op == CHAIN_DUMP ? "dump" : "pre-dump", "pid", (int)s->pid, "freeze_timeout_ms",
+		s->freeze_timeout_ms, "max_rounds", (int)s->max_rounds, "downtime_ms", (int)s->downtime_ms,
+		"max_downtime_ms", (int)s->max_downtime_ms, "on_stall", (int)s->on_stall, "end", (int)r->end,
+		"max_bandwidth", (json_int_t)s->max_bandwidth, "log_level", r->log_level, "tcp_close",
+		o->tcp_close, "tcp_established", o->tcp_established, "shell_job", o->shell_job, "ext_unix_sk",
+		o->ext_unix_sk, "file_locks", o->file_locks, "link_remap", o->link_remap, "ghost_limit",
+		(json_int_t)o->ghost_limit, "page_server", r->page_server >= 0);
 
 	put_str(m, "backend", s->backend);
 	put_str(m, "backend_dir", s->backend_dir);
@@ -71,6 +71,7 @@ int chain_request_unpack(const json_t *m, struct chain_request *ret, struct erro
 	s->backend_dir = msg_str(m, "backend_dir", NULL);
 	s->freeze_cgroup = msg_str(m, "freeze_cgroup", NULL);
 	s->state.tcp_close = flag(m, "tcp_close");
+	s->state.tcp_established = flag(m, "tcp_established");
 	s->state.shell_job = flag(m, "shell_job");
 	s->state.ext_unix_sk = flag(m, "ext_unix_sk");
 	s->state.file_locks = flag(m, "file_locks");

@@ -15,6 +15,7 @@
 #include "service/msg.h"
 #include "service/rundir.h"
 #include "service/status.h"
+#include "state/sockets/hold.h"
 
 /* A cancelled worker that does not come to an end is killed, and its target cured, after this time. */
 #define CANCEL_MS 30000
@@ -217,6 +218,9 @@ static int settle(struct job *j, int status, struct error *e)
 	struct error cure = ERROR_INIT;
 	char how[64];
 	int n = rescue_run(&cure);
+
+	if (*rescue_hold())
+		hold_remove(rescue_hold(), &cure);
 
 	if (WIFSIGNALED(status))
 		snprintf(how, sizeof(how), "was killed by signal %d", WTERMSIG(status));

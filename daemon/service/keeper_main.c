@@ -23,6 +23,7 @@
 #include "service/msg.h"
 #include "service/status.h"
 #include "service/worker.h"
+#include "state/sockets/hold.h"
 
 #define WORKER_END_MS  30000
 #define FIRST_CLIENT_S 10
@@ -237,6 +238,9 @@ static void finish(struct keeper *k)
 
 	if (WIFSIGNALED(status)) {
 		if (rescue_run(&e) < 0)
+			error_prefix(&e, "the tracking of process %d was killed by signal %d", k->target,
+				     WTERMSIG(status));
+		else if (*rescue_hold() && hold_remove(rescue_hold(), &e) < 0)
 			error_prefix(&e, "the tracking of process %d was killed by signal %d", k->target,
 				     WTERMSIG(status));
 		else if (!k->ending)

@@ -31,8 +31,10 @@ enum kind_scope {
 
 /* Options that capture and rebuild look at; filled from the command line. */
 struct state_options {
-	bool tcp_close; /* --tcp-close: established TCP connections arrive closed */
-	bool shell_job; /* -j */
+	bool tcp_close;       /* --tcp-close: established TCP connections arrive closed */
+	bool tcp_established; /* --tcp-established: they go along */
+	bool move_address;    /* --move-address: the addresses of sockets come along */
+	bool shell_job;       /* -j */
 	bool ext_unix_sk;
 	bool file_locks;
 	bool link_remap;
@@ -82,6 +84,7 @@ struct capture {
 	bool leave_running;
 	void *files;   /* of state/files: identity tables kept between warm and final */
 	void *sockets; /* of state/sockets */
+	void *tcp;     /* of state/sockets/tcp_capture.c */
 	void *memory;  /* of state/memory */
 };
 
@@ -99,6 +102,7 @@ struct rebuild {
 	int (*run_in)(struct rebuild *r, struct process *p, struct batch *b, struct error *e);
 	void *files;
 	void *sockets;
+	void *tcp; /* of state/sockets/tcp_rebuild.c */
 	void *memory;
 };
 

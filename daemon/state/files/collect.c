@@ -19,6 +19,7 @@
 #include "procfs/procfs.h"
 #include "state/files/files.h"
 #include "state/files/inode_path.h"
+#include "state/sockets/tcp.h"
 
 struct files_capture *files_capture_of(struct capture *c)
 {
@@ -82,6 +83,7 @@ void files_capture_free(struct capture *c)
 	struct files_capture *f = c->files;
 
 	unix_capture_free(c);
+	tcp_capture_free(c);
 	if (!f)
 		return;
 	files_capture_reset(f);
@@ -103,7 +105,10 @@ void files_capture_free(struct capture *c)
 
 int files_capture_undo(struct capture *c, struct error *e)
 {
-	return c->files ? tty_undo(c, e) : 0;
+	int r = c->files ? tty_undo(c, e) : 0;
+	int tcp = tcp_undo(c, e);
+
+	return r < 0 ? r : tcp;
 }
 
 void files_drop_extra(struct capture *c)

@@ -12,6 +12,7 @@
 #include "base/util.h"
 #include "state/files/files.h"
 #include "state/memory/memory.h"
+#include "state/sockets/tcp.h"
 
 #define REUSE_NS 200000000u
 
@@ -215,6 +216,8 @@ static int collect(struct capture *c, Ferry__Files **ret, struct error *e)
 	}
 	int r = c->tree->frozen ? inotify_check_queues(c, e) : 0;
 
+	if (r >= 0 && c->tree->frozen)
+		r = tcp_hold(c, e);
 	if (r < 0)
 		return r;
 	Ferry__Files *all = xmalloc(sizeof(*all));

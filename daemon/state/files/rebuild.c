@@ -127,6 +127,7 @@ void files_rebuild_free(struct rebuild *r, bool started)
 {
 	struct files_rebuild *f = r->files;
 
+	tcp_rebuild_free(r);
 	if (!f)
 		return;
 	files_rebuild_close(r);

@@ -264,18 +264,28 @@ static int set_buffer(int fd, int name, int force_name, uint32_t size)
 		       : -errno;
 }
 
-int socket_finish(int fd, const FileDescription *m, struct error *e)
+int socket_buffers(int fd, const FileDescription *m, struct error *e)
 {
 	const Ferry__SocketFile *s = m->socket;
-	int lock = s->buf_lock, one = 1, r = apply(fd, m, true, e);
+	int lock = (int)s->buf_lock;
 
-	if (r < 0)
-		return r;
 	if ((s->sndbuf && set_buffer(fd, SO_SNDBUF, SO_SNDBUFFORCE, s->sndbuf) < 0) ||
 	    (s->rcvbuf && set_buffer(fd, SO_RCVBUF, SO_RCVBUFFORCE, s->rcvbuf) < 0))
 		return error_set(e, errno, "pid %d fd %d: setting the buffer sizes of its socket", m->pid,
 				 m->fd);
 	setsockopt(fd, SOL_SOCKET, SO_BUF_LOCK, &lock, sizeof(lock)); /* since Linux 5.14 */
+	return 0;
+}
+
+int socket_finish(int fd, const FileDescription *m, struct error *e)
+{
+	const Ferry__SocketFile *s = m->socket;
+	int one = 1, r = apply(fd, m, true, e);
+
+	if (r >= 0)
+		r = socket_buffers(fd, m, e);
+	if (r < 0)
+		return r;
 	if (s->filter.len) {
 		struct sock_fprog program = {.len = s->filter.len / sizeof(struct sock_filter),
 					     .filter = (struct sock_filter *)s->filter.data};
@@ -286,4 +296,12 @@ int socket_finish(int fd, const FileDescription *m, struct error *e)
 					 m->fd);
 	}
 	return 0;
+}
+
+bool socket_wants(const FileDescription *m, int level, int name)
+{
+	for (size_t i = 0; i < m->socket->n_options; i++)
+		if (m->socket->options[i]->level == level && m->socket->options[i]->name == name)
+			return m->socket->options[i]->value.len && m->socket->options[i]->value.data[0];
+	return false;
 }

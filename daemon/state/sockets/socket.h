@@ -12,3 +12,7 @@ int socket_make(const FileDescription *m, struct error *e);
 int socket_apply(int fd, const FileDescription *m, struct error *e);
 /* Buffer sizes, timeouts, filter: what would be in the way of filling and connecting. */
 int socket_finish(int fd, const FileDescription *m, struct error *e);
+/* Of these, the buffer sizes. */
+int socket_buffers(int fd, const FileDescription *m, struct error *e);
+/* Is this option, a number, in the image, and not 0? */
+bool socket_wants(const FileDescription *m, int level, int name);

@@ -121,6 +121,7 @@ static void requests_travel(void **state)
 					      .downtime_ms = 9,
 					      .max_bandwidth = 1ull << 40,
 					      .state = {.tcp_close = true,
+							.tcp_established = true,
 							.link_remap = true,
 							.ghost_limit = 5,
 							.root = "/r"}}},
@@ -142,8 +143,8 @@ static void requests_travel(void **state)
 	assert_int_equal(got.session.max_rounds, 3);
 	assert_int_equal(got.session.downtime_ms, 9);
 	assert_int_equal(got.session.max_bandwidth, 1ull << 40);
-	assert_true(got.session.state.tcp_close && got.session.state.link_remap &&
-		    !got.session.state.file_locks);
+	assert_true(got.session.state.tcp_close && got.session.state.tcp_established &&
+		    got.session.state.link_remap && !got.session.state.file_locks);
 	assert_int_equal(got.session.state.ghost_limit, 5);
 	assert_string_equal(got.session.state.root, "/r");
 	json_object_set_new(m, "op", json_string("explode"));

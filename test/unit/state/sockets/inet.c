@@ -168,7 +168,7 @@ static void test_connected(void **state)
 {
 	(void)state;
 	refused(&(struct scenario){connected_setup, NULL, 1, {0}}, 1,
-		"-> 127.0.0.1:4010 cannot be moved yet; --tcp-close closes it");
+		"-> 127.0.0.1:4010; --tcp-established takes it along, --tcp-close closes it");
 	round_trip(&(struct scenario){connected_setup, connected_verify, 1, {.tcp_close = true}});
 }
 

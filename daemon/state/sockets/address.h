@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/* Addresses that move with a program: docs/tcp.md. */
+#include "state/sockets/inet.h"
+
+/* Is it one of this host? */
+bool address_is_here(const union inet_address *a);
+/* Neither loopback nor link-local. */
+bool address_can_move(const union inet_address *a);
+/* Can it be had here? There is an interface on the way to @peer. */
+int address_check(const union inet_address *a, const union inet_address *peer, struct error *e);
+/* Add it to that interface, and tell the neighbours. 0 too when it is here. */
+int address_take(const union inet_address *a, const union inet_address *peer, struct error *e);
+/* Take it from the interface that has it. 0 too when none has. */
+int address_drop(const union inet_address *a, struct error *e);

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/* Established TCP connections: docs/tcp.md. */
+#include <linux/tcp.h>
+
+#include "state/sockets/hold.h"
+#include "state/sockets/inet.h"
+
+#define TCP_HOLD_NAME 64 /* length of a hold's name, at most */
+
+/* --- source --------------------------------------------------------------------------------------------- */
+/* Connections of the frozen tree: from here on no packet of theirs passes. Called before any is captured. */
+int tcp_hold(struct capture *c, struct error *e);
+/* Fill m->socket->inet->connection. The target runs: what the destination can check. */
+int tcp_capture(struct capture *c, struct fd_facts *f, const struct tcp_info *info,
+		const union inet_address *local, FileDescription *m, struct error *e);
+
+/* This address moves with the program. */
+int tcp_moves(struct capture *c, const union inet_address *local, struct error *e);
+
+/* For the engine. The copy here is not to say anything to its peers any more, and packets for them are
+ * dropped here also after our death, by a table called @kept (NULL: the name that is in the image). The
+ * target is frozen; a failure leaves it as it was. Until rescue_note_repair(NULL) is called a death of ours
+ * undoes it. */
+int tcp_part(struct capture *c, const char *kept, struct error *e);
+/* The target goes on here, or not at all after an error: nothing of the above is left. */
+int tcp_undo(struct capture *c, struct error *e);
+/* Nobody knows: all stays as it is. */
+void tcp_forsake(struct capture *c);
+void tcp_capture_free(struct capture *c);
+/* The program has moved: so have the addresses that move with it. */
+int tcp_drop_addresses(struct capture *c, struct error *e);
+/* A migration is decided: without its kept table. */
+int tcp_gone(const char *uuid, struct error *e);
+/* How hold.h names a connection. */
+void tcp_tuple(const union inet_address *local, const union inet_address *peer, struct hold_tuple *ret);
+/* Name of the kept table of a migration. */
+void tcp_kept_name(char name[TCP_HOLD_NAME], const char *uuid);
+
+/* --- destination ---------------------------------------------------------------------------------------- */
+int tcp_check(struct rebuild *r, const FileDescription *m, struct error *e);
+/* As it was, in repair mode: it says nothing until tcp_release(). */
+int tcp_open(struct rebuild *r, const FileDescription *m, int *ret_fd, struct error *e);
+/* The program starts. Every connection is tried; the first error is told. */
+int tcp_release(struct rebuild *r, struct error *e);
+void tcp_rebuild_free(struct rebuild *r);

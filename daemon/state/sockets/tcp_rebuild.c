@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Established TCP connections, destination side.
+ *
+ * A connection is made in repair mode, in which nothing is said to the peer: numbers first (they can be set
+ * only before the connection), then both addresses, what was agreed upon, and the queues.  IP_TRANSPARENT
+ * allows an address that this host does not have yet.  Packets for all of them are held back from before the
+ * first is made until the program starts (hold.c): a half-built one would answer.
+ *
+ * The peer's end of its direction cannot be received again.  It is counted as received in the numbers, and
+ * the program reads an end because our side does not receive any more (shutdown(2)).  Our own end is said
+ * again, which the peer takes for a repetition.
+ *
+ * What was never sent cannot be put into the queue in repair mode (everything there counts as sent): it is
+ * written when the connection is released. Should we die before that, at a moment when the program will run,
+ * the connection must not go on without it: IP_TRANSPARENT, left on till then, marks it for the successor
+ * (freeze/tcp_repair.c).
+ */
+#include "state/sockets/tcp.h"
+
+#include <errno.h>
+#include <string.h>
+#include <uuid/uuid.h>
+
+#include "base/util.h"
+#include "state/sockets/address.h"
+#include "state/sockets/socket.h"
+
+#ifndef SO_PEEK_OFF
+#define SO_PEEK_OFF 42
+#endif
+
+#define CHUNK    (32u << 10)
+#define MAX_ROOM (256 << 20) /* for a send queue */
+
+enum { OPTION_MSS = 2, OPTION_SCALE = 3, OPTION_SACK = 4, OPTION_TIMESTAMPS = 8 }; /* RFC 9293, 7323, 2018 */
+
+struct waiting {
+	int fd;
+	const FileDescription *m;
+};
+
+struct tcp_destination {
+	struct hold *hold;
+	bool holding;
+	struct waiting *v;
+	size_t n, cap;
+};
+
+static int fail(const FileDescription *m, const char *what, struct error *e)
+{
+	return error_set(e, errno, "pid %d fd %d: %s of its TCP connection", m->pid, m->fd, what);
+}
+
+static int destination_of(struct rebuild *r, struct tcp_destination **ret, struct error *e)
+{
+	char text[37], name[TCP_HOLD_NAME];
+	uuid_t u;
+	struct hold *hold;
+
+	*ret = r->tcp;
+	if (r->tcp)
+		return 0;
+	uuid_generate(u);
+	uuid_unparse_lower(u, text);
+	snprintf(name, sizeof(name), "ferry-%s", text);
+	int x = hold_new(&hold, name, e);
+
+	if (x < 0)
+		return x;
+	*ret = r->tcp = xcalloc(1, sizeof(**ret));
+	(*ret)->hold = hold;
+	return 0;
+}
+
+void tcp_rebuild_free(struct rebuild *r)
+{
+	struct tcp_destination *d = r->tcp;
+
+	if (!d)
+		return;
+	for (size_t i = 0; i < d->n; i++)
+		close(d->v[i].fd); /* in repair mode: says nothing */
+	hold_free(d->hold);
+	free(d->v);
+	free(d);
+	r->tcp = NULL;
+}
+
+static int addresses(const FileDescription *m, union inet_address *local, union inet_address *peer,
+		     struct error *e)
+{
+	int x = inet_get_address(m, &m->socket->inet->local, local, e);
+
+	return x < 0 ? x : inet_get_address(m, &m->socket->inet->peer, peer, e);
+}
+
+/* --- check ---------------------------------------------------------------------------------------------- */
+
+/* A datagram socket can be bound and connected without anybody noticing. */
+static int try_address(const FileDescription *m, union inet_address *local, const union inet_address *peer,
+		       struct error *e)
+{
+	cleanup_close int fd = socket(m->socket->domain, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	char here[INET_TEXT], there[INET_TEXT];
+
+	if (fd < 0)
+		return error_set(e, errno, "making a socket");
+	inet_text(local, here, sizeof(here));
+	inet_text(peer, there, sizeof(there));
+	if (m->socket->inet->address_moves)
+		return address_check(local, peer, e);
+	if (local->sa.sa_family == AF_INET6)
+		local->v6.sin6_port = 0;
+	else
+		local->v4.sin_port = 0;
+	if (bind(fd, &local->sa, m->socket->inet->local.len) < 0)
+		return errno == EADDRNOTAVAIL
+			       ? error_say(
+					 e, EADDRNOTAVAIL,
+					 "pid %d fd %d: TCP connection %s -> %s: its address is not one of "
+					 "this host (--move-address brings it along, --tcp-close closes the "
+					 "connection)",
+					 m->pid, m->fd, here, there)
+			       : error_set(e, errno, "pid %d fd %d: binding a socket to the address of %s",
+					   m->pid, m->fd, here);
+	if (connect(fd, &peer->sa, m->socket->inet->peer.len) < 0)
+		return error_set(e, errno, "pid %d fd %d: TCP connection %s -> %s: no way to its peer",
+				 m->pid, m->fd, here, there);
+	return 0;
+}
+
+int tcp_check(struct rebuild *r, const FileDescription *m, struct error *e)
+{
+	struct tcp_destination *d;
+	union inet_address local, peer;
+	char there[INET_TEXT];
+	int x = addresses(m, &local, &peer, e);
+
+	if (x < 0)
+		return x;
+	if (!r->options || !r->options->tcp_established)
+		return error_say(e, EINVAL,
+				 "pid %d fd %d: the image has an established TCP connection to %s: "
+				 "--tcp-established takes it up, --tcp-close closes it",
+				 m->pid, m->fd, inet_text(&peer, there, sizeof(there)));
+	x = destination_of(r, &d, e);
+	return x < 0 ? x : try_address(m, &local, &peer, e);
+}
+
+/* --- making --------------------------------------------------------------------------------------------- */
+
+/* All of the image, before the first exists. */
+static int hold_all(struct rebuild *r, struct tcp_destination *d, struct error *e)
+{
+	const Ferry__Files *all = files_rebuild_of(r)->message;
+	cleanup_free struct hold_tuple *v = xcalloc(all->n_files + 1, sizeof(*v));
+	union inet_address local, peer;
+	size_t n = 0;
+	int x = 0;
+
+	for (size_t i = 0; i < all->n_files && x >= 0 && !d->holding; i++) {
+		const FileDescription *m = all->files[i];
+
+		if (m->kind != FILE_KIND(INET) || !m->socket || !m->socket->inet ||
+		    !m->socket->inet->connection)
+			continue;
+		x = addresses(m, &local, &peer, e);
+		if (x >= 0)
+			tcp_tuple(&local, &peer, &v[n++]);
+	}
+	if (x >= 0)
+		x = hold_add(d->hold, v, n, e);
+	d->holding = x >= 0;
+	return x;
+}
+
+static int put(int fd, int level, int name, int value)
+{
+	return setsockopt(fd, level, name, &value, sizeof(value));
+}
+
+static int select_queue(int fd, int queue)
+{
+	return put(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, queue);
+}
+
+static int set_seq(int fd, int queue, uint32_t seq)
+{
+	return select_queue(fd, queue) < 0 ? -1 : put(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, (int)seq);
+}
+
+static int transparent(int fd, int domain, bool on)
+{
+	return put(fd, domain == AF_INET6 ? SOL_IPV6 : SOL_IP,
+		   domain == AF_INET6 ? IPV6_TRANSPARENT : IP_TRANSPARENT, on);
+}
+
+static bool wants_transparent(const FileDescription *m)
+{
+	return socket_wants(m, SOL_IP, IP_TRANSPARENT) || socket_wants(m, SOL_IPV6, IPV6_TRANSPARENT);
+}
+
+static int unmark(int fd, const FileDescription *m)
+{
+	return wants_transparent(m) ? 0 : transparent(fd, m->socket->domain, false);
+}
+
+static int connect_silently(int fd, const FileDescription *m, struct error *e)
+{
+	const Ferry__InetSocket *s = m->socket->inet;
+	union inet_address local, peer;
+	char here[INET_TEXT], there[INET_TEXT];
+	int x = addresses(m, &local, &peer, e);
+
+	if (x < 0)
+		return x;
+	if (put(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_ON) < 0)
+		return fail(m, "beginning the repair (CAP_NET_ADMIN)", e);
+	if (set_seq(fd, TCP_SEND_QUEUE, s->connection->send_seq) < 0 ||
+	    set_seq(fd, TCP_RECV_QUEUE, s->connection->receive_seq) < 0 ||
+	    transparent(fd, m->socket->domain, true) < 0)
+		return fail(m, "setting the numbers", e);
+	if (bind(fd, &local.sa, s->local.len) < 0 || connect(fd, &peer.sa, s->peer.len) < 0)
+		return error_set(e, errno, "pid %d fd %d: making its TCP connection %s -> %s again", m->pid,
+				 m->fd, inet_text(&local, here, sizeof(here)),
+				 inet_text(&peer, there, sizeof(there)));
+	return 0;
+}
+
+static int set_agreed(int fd, const FileDescription *m, struct error *e)
+{
+	const Ferry__TcpConnection *t = m->socket->inet->connection;
+	struct tcp_repair_opt o[4] = {{OPTION_MSS, t->mss}};
+	int n = 1;
+
+	if (t->has_scale)
+		o[n++] = (struct tcp_repair_opt){OPTION_SCALE, t->send_scale | t->receive_scale << 16};
+	if (t->sack)
+		o[n++] = (struct tcp_repair_opt){OPTION_SACK, 0};
+	if (t->timestamps)
+		o[n++] = (struct tcp_repair_opt){OPTION_TIMESTAMPS, 0};
+	if (setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_OPTIONS, o, n * sizeof(*o)) < 0 ||
+	    put(fd, IPPROTO_TCP, TCP_TIMESTAMP, (int)t->timestamp) < 0)
+		return fail(m, "setting the options", e);
+	return 0;
+}
+
+/* How much fits depends on how it is cut into buffers, which was different where it comes from. */
+static int write_all(int fd, const ProtobufCBinaryData *d)
+{
+	int room = 1 << 20;
+
+	for (size_t done = 0; done < d->len;) {
+		ssize_t n = send(fd, d->data + done, MIN(d->len - done, CHUNK), MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (n >= 0) {
+			done += (size_t)n;
+			continue;
+		}
+		if (errno != EAGAIN || room > MAX_ROOM || put(fd, SOL_SOCKET, SO_SNDBUFFORCE, room) < 0)
+			return -1;
+		room *= 2;
+	}
+	return 0;
+}
+
+static int fill(int fd, const FileDescription *m, struct error *e)
+{
+	const Ferry__TcpConnection *t = m->socket->inet->connection;
+
+	if (t->received.len && (select_queue(fd, TCP_RECV_QUEUE) < 0 || write_all(fd, &t->received) < 0))
+		return error_set(e, errno,
+				 "pid %d fd %d: filling the receive queue of its TCP connection "
+				 "(%zu bytes)",
+				 m->pid, m->fd, t->received.len);
+	if (t->sent.len && (select_queue(fd, TCP_SEND_QUEUE) < 0 || write_all(fd, &t->sent) < 0))
+		return error_set(e, errno,
+				 "pid %d fd %d: filling the send queue of its TCP connection "
+				 "(%zu bytes)",
+				 m->pid, m->fd, t->sent.len);
+	if (select_queue(fd, TCP_NO_QUEUE) < 0 ||
+	    setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, t->window.data, t->window.len) < 0)
+		return fail(m, "setting the window", e);
+	return 0;
+}
+
+int tcp_open(struct rebuild *r, const FileDescription *m, int *ret_fd, struct error *e)
+{
+	const Ferry__TcpConnection *t = m->socket->inet->connection;
+	struct tcp_destination *d;
+	int x = destination_of(r, &d, e);
+
+	if (x >= 0 && !d->holding)
+		x = hold_all(r, d, e);
+	if (x < 0)
+		return x;
+	cleanup_close int fd = socket_make(m, e);
+
+	if (fd < 0)
+		return fd;
+	x = socket_apply(fd, m, e); /* before: SO_REUSEADDR would undo what repair mode allows */
+	if (x >= 0)
+		x = connect_silently(fd, m, e);
+	if (x >= 0)
+		x = set_agreed(fd, m, e);
+	if (x >= 0)
+		x = fill(fd, m, e);
+	if (x >= 0)
+		x = socket_finish(fd, m, e);
+	if (x >= 0 && t->got_end && shutdown(fd, SHUT_RD) < 0)
+		x = fail(m, "ending the receiving side", e);
+	if (x >= 0 && !t->unsent.len && !t->sent_end && unmark(fd, m) < 0)
+		x = fail(m, "setting an option", e);
+	if (x < 0)
+		return x;
+	int ours = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	if (ours < 0)
+		return error_set(e, errno, "copying a descriptor");
+	FILES_GROW(d->v, d->n, d->cap);
+	d->v[d->n++] = (struct waiting){ours, m};
+	*ret_fd = TAKE_FD(fd);
+	return 0;
+}
+
+/* --- the start ------------------------------------------------------------------------------------------ */
+
+static int release_one(const struct waiting *w, struct error *e)
+{
+	const Ferry__TcpConnection *t = w->m->socket->inet->connection;
+
+	if (put(w->fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_OFF) < 0)
+		return fail(w->m, "ending the repair", e);
+	put(w->fd, SOL_SOCKET, SO_REUSEADDR, socket_wants(w->m, SOL_SOCKET, SO_REUSEADDR));
+	if (t->peek_offset)
+		put(w->fd, SOL_SOCKET, SO_PEEK_OFF, (int)t->peek_offset - 1);
+	if (t->unsent.len && write_all(w->fd, &t->unsent) < 0)
+		return error_set(e, errno,
+				 "pid %d fd %d: writing %zu bytes again that its TCP connection had "
+				 "not sent yet",
+				 w->m->pid, w->m->fd, t->unsent.len);
+	if (t->sent_end && shutdown(w->fd, SHUT_WR) < 0)
+		return fail(w->m, "ending the sending side", e);
+	if (unmark(w->fd, w->m) < 0)
+		return fail(w->m, "setting an option", e);
+	return socket_buffers(w->fd, w->m, e);
+}
+
+/* Tables that a dump left here for these connections. */
+static int remove_kept(const struct tcp_destination *d, struct error *e)
+{
+	const char *last = "";
+	int first = 0;
+
+	for (size_t i = 0; i < d->n; i++) {
+		const char *held = d->v[i].m->socket->inet->connection->held;
+
+		if (!strncmp(held, "ferry-kept-", 11) && strcmp(held, last)) {
+			int x = hold_remove(held, e);
+
+			first = first < 0 ? first : x;
+		}
+		last = held;
+	}
+	return first;
+}
+
+static int take_addresses(struct rebuild *r, struct error *e)
+{
+	const Ferry__Files *all = files_rebuild_of(r)->message;
+	int first = 0;
+
+	for (size_t i = 0; all && i < all->n_files; i++) {
+		const FileDescription *m = all->files[i];
+		union inet_address local, peer;
+
+		if (m->kind != FILE_KIND(INET) || !m->socket || !m->socket->inet ||
+		    !m->socket->inet->address_moves)
+			continue;
+		bool connected = m->socket->inet->peer.len;
+		int x = inet_get_address(m, &m->socket->inet->local, &local, e);
+
+		if (x >= 0 && connected)
+			x = inet_get_address(m, &m->socket->inet->peer, &peer, e);
+		if (x >= 0)
+			x = address_take(&local, connected ? &peer : &local, e);
+		first = first < 0 ? first : x;
+	}
+	return first;
+}
+
+int tcp_release(struct rebuild *r, struct error *e)
+{
+	struct tcp_destination *d = r->tcp;
+	int first = take_addresses(r, e);
+
+	if (!d || !d->n)
+		return first;
+	int kept = remove_kept(d, e);
+
+	first = first < 0 ? first : kept;
+	/* Packets first: the answers to what is said now would be lost. */
+	int x = hold_clear(d->hold, e);
+
+	first = first < 0 ? first : x;
+	for (size_t i = 0; i < d->n; i++) {
+		x = release_one(&d->v[i], e);
+		first = first < 0 ? first : x;
+	}
+	return first;
+}

@@ -1,0 +1,190 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# TCP connections to a client on a third host:   tcp.sh [CASE]...
+# The client streams on half of its connections and asks on the others, and checks each byte that comes back. The server's address moves with it.
+# In the end the client has seen no error, and no table of nf_tables is left.
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/lib/cases.sh"
+service=192.0.2.10
+port=7000
+connections=50
+
+# A and B on a bridge in C, where the client is.
+net_up() {
+	host_up B 20000 && host_up C 40000 || fail "no hosts"
+	host_net C ip link add br0 type bridge && host_net C ip link set br0 up && host_net C ip addr add 192.0.2.9/24 dev br0 || skip "no bridge in this kernel"
+	local h n=1
+	for h in A B; do
+		host_net C ip link add "to$h" type veth peer name eth0 netns "${HOST_INIT[$h]}" &&
+			host_net C ip link set "to$h" master br0 up &&
+			host_net $h ip addr add 192.0.2.$n/24 dev eth0 && host_net $h ip link set eth0 up || fail "no network"
+		n=2
+	done
+	host_net A ip addr add $service/24 dev eth0
+}
+
+daemon() {
+	host_run "$1" "$bin/ferryd" --insecure --listen "$2" </dev/null >>"$dir/ferryd-$1.out" 2>&1 &
+	within 10 host_run "$1" sh -c 'grep -q " 0A " /proc/net/tcp' || fail "ferryd of $1 does not listen"
+}
+
+server_up() {
+	host_run A setsid "$programs/helpers/tcp-server" "${1:-$service}" $port "$dir/server.pid" </dev/null >/dev/null 2>&1 &
+	within 10 test -s "$dir/server.pid" || fail "no server"
+	read -r pid <"$dir/server.pid"
+}
+
+client_up() {
+	host_run C "$programs/helpers/tcp-client" $service $port $connections "$dir/client" </dev/null >/dev/null 2>&1 &
+	within 20 test -s "$dir/client" || fail "the client does not connect"
+	sleep 0.3
+}
+
+all_up() {
+	net_up
+	daemon B 192.0.2.2
+	[ "${1:-}" != both ] || daemon A 192.0.2.1
+	server_up
+	client_up
+}
+
+# migrate FROM TO-ADDRESS [OPTIONS]: exit code in $rc
+migrate() {
+	local from=$1 to=$2
+	shift 2
+	note "[$from] migrate to $to $*"
+	host_run "$from" timeout -k 2 60 "$ferry" migrate "$pid" --to "$to" --insecure --tcp-established --move-address -v4 -o "$dir/migrate.log" "$@" >"$dir/out" 2>&1
+	rc=$?
+	note "exit code $rc: $(tail -n 1 "$dir/out" | cut -c 1-300)"
+}
+
+client_is_well() {
+	[ ! -e "$dir/server.pid.error" ] || fail "$(cat "$dir/server.pid.error")"
+	case $(cat "$dir/client") in
+	connected | ok*) ;;
+	*) fail "$(cat "$dir/client")" ;;
+	esac
+}
+
+# It goes on for some time, and gets everything back.
+client_ends_well() {
+	client_is_well
+	sleep "${1:-0.5}"
+	client_is_well
+	: >"$dir/client.stop"
+	within 70 grep -q '^ok\|:' "$dir/client" || fail "the client does not end"
+	client_is_well
+	read -r _ bytes requests longest <"$dir/client"
+	[ "$requests" -gt 0 ] && [ "$bytes" -gt 100000 ] || fail "next to nothing was sent: $bytes bytes, $requests requests"
+	echo "$bytes bytes, $requests requests, longest $longest ms" >"$dir/summary"
+}
+
+# Tables of nf_tables in a host, by what /proc and the kernel tell without the nft program
+tables() { host_run "$1" "$programs/helpers/nf-tables"; }
+no_tables() {
+	local h
+	for h in A B; do
+		[ -z "$(tables $h)" ] || return 1
+	done
+}
+
+has_address() { host_net "$1" ip addr show dev eth0 | grep -q "inet $service/"; }
+
+case_ten_migrations() {
+	local i
+	all_up both
+	for i in 1 2 3 4 5; do
+		migrate A 192.0.2.2
+		[ $rc = 0 ] || fail "migration $i to B failed ($rc): $(tail -n 1 "$dir/out")"
+		alive B || fail "it is not in B"
+		has_address B && ! has_address A || fail "the address did not move to B"
+		client_is_well
+		sleep 0.2
+		migrate B 192.0.2.1
+		[ $rc = 0 ] || fail "migration $i to A failed ($rc): $(tail -n 1 "$dir/out")"
+		alive A || fail "it is not in A"
+		has_address A && ! has_address B || fail "the address did not move to A"
+		client_is_well
+		sleep 0.2
+	done
+	client_ends_well
+	within 5 no_tables || fail "tables are left: $(tables A) $(tables B)"
+}
+
+# An error at the very end: everything goes on as before.
+case_abort() {
+	local i
+	all_up
+	printf '#!/bin/sh\n[ "$CRTOOLS_SCRIPT_ACTION" != post-dump ]\n' >"$dir/script"
+	chmod 755 "$dir/script"
+	for i in 1 2 3; do
+		migrate A 192.0.2.2 --action-script "$dir/script"
+		[ $rc != 0 ] || fail "the migration should have failed"
+		alive A || fail "the server is gone"
+		client_is_well
+		has_address A || fail "the address is gone"
+	done
+	client_ends_well 1
+	within 5 no_tables || fail "tables are left: $(tables A) $(tables B)"
+}
+
+# The worker at the source is killed while the target is frozen for the hand-over, by a script that it runs.
+case_kill_worker() {
+	all_up
+	printf '#!/bin/sh\nread -r _ _ _ worker _ <"/proc/$$/stat"\n[ "$CRTOOLS_SCRIPT_ACTION" != post-dump ] || kill -9 "$worker"\n' >"$dir/script"
+	chmod 755 "$dir/script"
+	migrate A 192.0.2.2 --action-script "$dir/script"
+	[ $rc != 0 ] || fail "the migration should have failed"
+	grep -q 'killed' "$dir/out" || fail "the worker was not killed: $(tail -n 1 "$dir/out")"
+	within 5 no_tables || fail "tables are left: $(tables A) $(tables B)"
+	alive A || fail "the server is gone"
+	client_ends_well 1
+}
+
+# ferryd at the destination, killed between READY and COMMIT.
+case_kill_ferryd() {
+	all_up
+	printf '#!/bin/sh\n[ "$CRTOOLS_SCRIPT_ACTION" != post-dump ] || { echo >"%s/now"; sleep 1; }\n' "$dir" >"$dir/script"
+	chmod 755 "$dir/script"
+	migrate A 192.0.2.2 --action-script "$dir/script" &
+	within 30 test -e "$dir/now" || fail "it did not come to the hand-over: $(tail -n 1 "$dir/out")"
+	kill_ferryd
+	wait $!
+	within 20 alive A || fail "the server is gone"
+	sleep 2
+	within 5 no_tables || fail "tables are left: $(tables A) $(tables B)"
+	has_address A && ! has_address B || fail "the address is not where the server is"
+	client_ends_well 1
+}
+
+# Without the address there: refused before anything is done.
+case_no_address() {
+	all_up
+	take_snapshot proc.before
+	note "[A] migrate without --move-address"
+	host_run A timeout -k 2 60 "$ferry" migrate "$pid" --to 192.0.2.2 --insecure --tcp-established -v4 -o "$dir/migrate.log" >"$dir/out" 2>&1
+	rc=$?
+	said_error "pid $pid fd [0-9]*: .*$service:$port.*is not .*this host" migrate
+	alive A || fail "the server is gone"
+	client_ends_well
+	within 5 no_tables || fail "tables are left: $(tables A) $(tables B)"
+}
+
+# Into an image and back, with seconds in between.
+case_dump() {
+	all_up
+	mkdir "$dir/images"
+	must_work "$ferry" dump -t "$pid" -D "$dir/images" -o dump.log -v4 --tcp-established
+	! alive A || fail "the server is still there"
+	tables A | grep -q ferry-kept || fail "nothing holds the packets back"
+	sleep 1
+	client_is_well
+	must_fail 'established TCP connection' "$ferry" restore -D "$dir/images" -o restore.log -v4 -d
+	client_is_well
+	must_work "$ferry" restore -D "$dir/images" -o restore.log -v4 -d --tcp-established
+	within 5 no_tables || fail "tables are left: $(tables A) $(tables B)"
+	client_ends_well
+}
+
+run_cases "ten_migrations abort kill_worker kill_ferryd no_address dump" "$@"
