@@ -52,6 +52,9 @@ int restore_prepare(struct restore *r, struct error *e);
 pid_t restore_root(const struct restore *r);
 /* Call @each with every process that is to be started; @runs: not left stopped. */
 void restore_each(const struct restore *r, void (*each)(void *ctx, pid_t pid, bool runs), void *ctx);
+/* Prepared: call @each with the addresses that come with the program (state/sockets/tcp.h). */
+void restore_each_address(struct restore *r, void (*each)(void *ctx, const char *local, const char *peer),
+			  void *ctx);
 /* Prepared: from here on the end of this process would leave all of the tree stopped (SIGSTOP), instead of
  * killing it; in between some would be killed and the others stopped, but nothing runs. Fails when something
  * of the tree has died meanwhile; then restore_free kills the rest. */

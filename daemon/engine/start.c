@@ -54,6 +54,12 @@ void restore_each(const struct restore *r, void (*each)(void *ctx, pid_t pid, bo
 	}
 }
 
+void restore_each_address(struct restore *r, void (*each)(void *ctx, const char *local, const char *peer),
+			  void *ctx)
+{
+	tcp_each_coming(&r->rebuild, each, ctx);
+}
+
 static bool has_sigcont(const ProtobufCBinaryData *infos, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {

@@ -25,6 +25,10 @@ static int succeed(struct machine *m, const char *dir, struct error *e)
 		}
 		break;
 	case DEST_STARTING:
+		if (journal_take_addresses(m->journal, e) < 0) { /* it runs all the same */
+			events_log(m->events, 1, "migration %s: %s", m->journal->uuid, e->text);
+			error_clear(e);
+		}
 		journal_let_go(m->journal);
 		r = machine_move(m, pager_is_left(pages) ? DEST_FETCHING : DEST_RUNNING, e);
 		break;

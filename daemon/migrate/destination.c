@@ -125,6 +125,11 @@ static void list_process(void *ctx, pid_t pid, bool runs)
 		journal_add_process(a->machine.journal, pid, st.start_time, runs);
 }
 
+static void list_address(void *ctx, const char *local, const char *peer)
+{
+	journal_add_address(((struct arrival *)ctx)->machine.journal, local, peer);
+}
+
 /* From here on our death does not lose what the userfaultfds are for. */
 static int keep_missing(struct arrival *a, struct error *e)
 {
@@ -146,6 +151,7 @@ static int become_ready(struct arrival *a, struct error *e)
 		r = keep_missing(a, e);
 	if (r >= 0) {
 		restore_each(a->r, list_process, a);
+		restore_each_address(a->r, list_address, a);
 		r = machine_move(&a->machine, DEST_READY, e);
 	}
 	ready.prepare_ns = now_ns() - t0;

@@ -198,6 +198,8 @@ int doubt_settle(const char *dir, const char *uuid, enum doubt_decision how, con
 
 	if (r >= 0 && moved)
 		r = journal_kill(j, e);
+	if (r >= 0 && moved)
+		r = journal_drop_addresses(j, e);
 	if (r >= 0 && stayed)
 		journal_let_go(j);
 	if (r >= 0)

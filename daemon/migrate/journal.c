@@ -11,6 +11,7 @@
  *	there 0c1d...-99
  *	left 5120
  *	process 1001 3456789 runs
+ *	address 192.0.2.10 192.0.2.9
  */
 #include "migrate/journal.h"
 
@@ -76,6 +77,7 @@ void journal_free(struct journal *j)
 	free(j->to);
 	free(j->there);
 	free(j->procs);
+	free(j->addresses);
 	free(j);
 }
 
@@ -89,6 +91,20 @@ void journal_add_process(struct journal *j, pid_t pid, uint64_t start, bool runs
 void journal_clear_processes(struct journal *j)
 {
 	j->n_procs = 0;
+	j->changed = true;
+}
+
+void journal_add_address(struct journal *j, const char *local, const char *peer)
+{
+	struct journal_address a;
+
+	for (size_t i = 0; i < j->n_addresses; i++)
+		if (!strcmp(j->addresses[i].local, local))
+			return;
+	snprintf(a.local, sizeof(a.local), "%s", local);
+	snprintf(a.peer, sizeof(a.peer), "%s", peer);
+	j->addresses = xrealloc(j->addresses, (j->n_addresses + 1) * sizeof(a));
+	j->addresses[j->n_addresses++] = a;
 	j->changed = true;
 }
 
@@ -145,6 +161,8 @@ static int print(const struct journal *j, enum migration_state s, FILE *f)
 	for (size_t i = 0; i < j->n_procs; i++)
 		fprintf(f, "process %d %llu %s\n", j->procs[i].pid, (unsigned long long)j->procs[i].start,
 			j->procs[i].runs ? "runs" : "stopped");
+	for (size_t i = 0; i < j->n_addresses; i++)
+		fprintf(f, "address %s %s\n", j->addresses[i].local, j->addresses[i].peer);
 	return fflush(f) || ferror(f) ? -(errno ? errno : EIO) : 0;
 }
 
@@ -215,7 +233,7 @@ void journal_remove(struct journal *j)
 
 static void parse_line(struct journal *j, char *line)
 {
-	char word[16], text[280];
+	char word[16], text[280], local[64], peer[64];
 	unsigned long long start;
 	int pid;
 
@@ -232,6 +250,8 @@ static void parse_line(struct journal *j, char *line)
 		j->there = xstrdup(text);
 	} else if (sscanf(line, "process %d %llu %15s", &pid, &start, word) == 3) {
 		journal_add_process(j, pid, start, !strcmp(word, "runs"));
+	} else if (sscanf(line, "address %63s %63s", local, peer) == 2) {
+		journal_add_address(j, local, peer);
 	}
 }
 

@@ -34,6 +34,10 @@ struct journal {
 	uint64_t left; /* source: pages that stay here when the target starts over there (post-copy) */
 	struct journal_process *procs;
 	size_t n_procs;
+	struct journal_address {
+		char local[64], peer[64]; /* the address of a socket that moves, and of whom it talks to */
+	} * addresses;
+	size_t n_addresses;
 
 	char *dir;    /* of its file */
 	int fd;       /* locked; -1: somebody else has the lock, or there is no file yet */
@@ -46,6 +50,8 @@ struct journal *journal_new(const char *dir, enum migration_side side, const cha
 void journal_free(struct journal *j);
 void journal_add_process(struct journal *j, pid_t pid, uint64_t start, bool runs);
 void journal_clear_processes(struct journal *j);
+/* Each once. */
+void journal_add_address(struct journal *j, const char *local, const char *peer);
 void journal_set(struct journal *j, const char *to, bool insecure, const char *there);
 void journal_set_left(struct journal *j, uint64_t pages);
 /* Write and sync. A state alone is changed in place: that needs no room on the disk. */
@@ -69,5 +75,8 @@ char *journal_life(void);
 size_t journal_alive(const struct journal *j);
 /* SIGKILL all of them and wait until they are gone. */
 int journal_kill(const struct journal *j, struct error *e);
+/* Addresses that move with the program: none is left here; or all are here. */
+int journal_drop_addresses(const struct journal *j, struct error *e);
+int journal_take_addresses(const struct journal *j, struct error *e);
 /* SIGCONT to those that are stopped and should not be. */
 void journal_let_go(const struct journal *j);

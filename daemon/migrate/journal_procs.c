@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The processes of a journal: those that still are what they were when they were written down. */
+/* The processes of a journal: those that still are what they were when they were written down. And the
+ * addresses that move with them. */
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -8,6 +9,7 @@
 #include "freeze/tcp_repair.h"
 #include "migrate/journal.h"
 #include "procfs/procfs.h"
+#include "state/sockets/address.h"
 
 /* Alive and the one that was meant; its state as in /proc. 0: no. */
 static char state_of(const struct journal_process *p)
@@ -81,4 +83,28 @@ void journal_let_go(const struct journal *j)
 		if (state == 'T' || (state && stop_is_pending(p->pid)))
 			kill(p->pid, SIGCONT);
 	}
+}
+
+int journal_drop_addresses(const struct journal *j, struct error *e)
+{
+	int first = 0;
+
+	for (size_t i = 0; i < j->n_addresses; i++) {
+		int r = address_drop_text(j->addresses[i].local, e);
+
+		first = first < 0 ? first : r;
+	}
+	return first;
+}
+
+int journal_take_addresses(const struct journal *j, struct error *e)
+{
+	int first = 0;
+
+	for (size_t i = 0; i < j->n_addresses; i++) {
+		int r = address_take_text(j->addresses[i].local, j->addresses[i].peer, e);
+
+		first = first < 0 ? first : r;
+	}
+	return first;
 }

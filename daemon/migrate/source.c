@@ -113,6 +113,11 @@ static void list_processes(struct migration *m)
 	}
 }
 
+static void add_address(void *ctx, const char *local, const char *peer)
+{
+	journal_add_address(ctx, local, peer);
+}
+
 /* COMMIT has left, perhaps. Returns 1 when the target runs over there, 0 when it never will; else it is not
  * known. */
 static int hand_over(struct migration *m, struct error *link, struct error *e)
@@ -189,6 +194,7 @@ static int commit(struct migration *m, struct error *e)
 	events_emit(m->events, json_pack("{s:s}", "event", "commit"));
 	error_phase(e, "commit");
 	list_processes(m);
+	tcp_each_moving(&m->s->capture, add_address, m->machine.journal);
 	journal_set_left(m->machine.journal, session_left_pages(m->s));
 	/* From here on there is no way back. */
 	deadline_clear();
@@ -298,7 +304,7 @@ static int leave(struct migration *m, struct error *e)
 	if (r < 0)
 		return r;
 	/* It runs, whether or not this works. */
-	if (tcp_drop_addresses(&m->s->capture, &link) < 0 || tcp_gone(m->uuid, &link) < 0)
+	if (journal_drop_addresses(m->machine.journal, &link) < 0 || tcp_gone(m->uuid, &link) < 0)
 		events_log(m->events, 1, "%s", link.text);
 	error_clear(&link);
 	d.uuid = m->uuid;

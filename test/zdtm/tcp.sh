@@ -142,19 +142,48 @@ case_kill_worker() {
 	client_ends_well 1
 }
 
-# ferryd at the destination, killed between READY and COMMIT.
+# ferryd at the destination, killed between READY and COMMIT; the next one says that nothing has started.
 case_kill_ferryd() {
 	all_up
 	printf '#!/bin/sh\n[ "$CRTOOLS_SCRIPT_ACTION" != post-dump ] || { echo >"%s/now"; sleep 1; }\n' "$dir" >"$dir/script"
 	chmod 755 "$dir/script"
 	migrate A 192.0.2.2 --action-script "$dir/script" &
+	local migration=$!
 	within 30 test -e "$dir/now" || fail "it did not come to the hand-over: $(tail -n 1 "$dir/out")"
 	kill_ferryd
-	wait $!
+	sleep 0.5
+	daemon B 192.0.2.2
+	wait $migration
 	within 20 alive A || fail "the server is gone"
-	sleep 2
-	within 5 no_tables || fail "tables are left: $(tables A) $(tables B)"
+	within 10 no_tables || fail "tables are left: $(tables A) $(tables B)"
 	has_address A && ! has_address B || fail "the address is not where the server is"
+	client_ends_well 1
+}
+
+signal_ferryd() {
+	host_run B sh -c 'for p in /proc/[0-9]*; do [ "$(cat $p/comm 2>/dev/null)" = ferryd ] && kill -$0 ${p#/proc/}; done; :' "$1" 2>/dev/null
+}
+
+# The worker at the source, killed when COMMIT has left and ferryd has not read it yet: the successor ends the copy silently, and the address leaves.
+case_kill_worker_in_doubt() {
+	all_up
+	printf '#!/bin/sh\nread -r _ _ _ worker _ <"/proc/$$/stat"\n[ "$CRTOOLS_SCRIPT_ACTION" != post-dump ] || { echo "$worker" >"%s/worker"; sleep 1; }\n' "$dir" >"$dir/script"
+	chmod 755 "$dir/script"
+	migrate A 192.0.2.2 --action-script "$dir/script" &
+	local migration=$!
+	within 30 test -s "$dir/worker" || fail "it did not come to the hand-over: $(tail -n 1 "$dir/out")"
+	signal_ferryd STOP
+	within 10 grep -q '"state":"committing"' "$dir/migrate.log" || fail "no commit"
+	sleep 0.2
+	host_run A sh -c 'kill -9 "$(cat "$0/worker")"' "$dir"
+	sleep 0.3
+	tables A | grep -q ferry-kept || fail "nothing holds the packets back"
+	signal_ferryd CONT
+	wait $migration
+	within 10 alive B || fail "the server is not in B"
+	! alive A || fail "the copy is still there"
+	within 10 no_tables || fail "tables are left: $(tables A) $(tables B)"
+	has_address B && ! has_address A || fail "the address is not where the server is"
 	client_ends_well 1
 }
 
@@ -187,4 +216,4 @@ case_dump() {
 	client_ends_well
 }
 
-run_cases "ten_migrations abort kill_worker kill_ferryd no_address dump" "$@"
+run_cases "ten_migrations abort kill_worker kill_worker_in_doubt kill_ferryd no_address dump" "$@"

@@ -6,6 +6,7 @@
  */
 #include "state/sockets/address.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <ifaddrs.h>
 #include <linux/if_addr.h>
@@ -248,4 +249,40 @@ int address_drop(const union inet_address *a, struct error *e)
 	int r = change(RTM_DELADDR, 0, a, index, prefix);
 
 	return r < 0 && r != -EADDRNOTAVAIL ? fail(r, "removing", a, e) : 0;
+}
+
+/* --- as text -------------------------------------------------------------------------------------------- */
+
+void address_text(const union inet_address *a, char *ret, size_t size)
+{
+	if (!inet_ntop(is_six(a) ? AF_INET6 : AF_INET, bytes_of(a), ret, (socklen_t)size))
+		snprintf(ret, size, "?");
+}
+
+static int parse(const char *text, union inet_address *ret, struct error *e)
+{
+	*ret = (union inet_address){.sa.sa_family = strchr(text, ':') ? AF_INET6 : AF_INET};
+	void *bytes = ret->sa.sa_family == AF_INET6 ? (void *)&ret->v6.sin6_addr : (void *)&ret->v4.sin_addr;
+
+	return inet_pton(ret->sa.sa_family, text, bytes) == 1
+		       ? 0
+		       : error_say(e, EINVAL, "\"%s\" is not an address", text);
+}
+
+int address_take_text(const char *a, const char *peer, struct error *e)
+{
+	union inet_address local, remote;
+	int r = parse(a, &local, e);
+
+	if (r >= 0)
+		r = parse(peer, &remote, e);
+	return r < 0 ? r : address_take(&local, &remote, e);
+}
+
+int address_drop_text(const char *a, struct error *e)
+{
+	union inet_address local;
+	int r = parse(a, &local, e);
+
+	return r < 0 ? r : address_drop(&local, e);
 }

@@ -13,3 +13,7 @@ int address_check(const union inet_address *a, const union inet_address *peer, s
 int address_take(const union inet_address *a, const union inet_address *peer, struct error *e);
 /* Take it from the interface that has it. 0 too when none has. */
 int address_drop(const union inet_address *a, struct error *e);
+/* The same, of addresses as inet_ntop(3) writes them. */
+int address_take_text(const char *a, const char *peer, struct error *e);
+int address_drop_text(const char *a, struct error *e);
+void address_text(const union inet_address *a, char *ret, size_t size);

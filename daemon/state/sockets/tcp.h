@@ -28,8 +28,9 @@ int tcp_undo(struct capture *c, struct error *e);
 /* Nobody knows: all stays as it is. */
 void tcp_forsake(struct capture *c);
 void tcp_capture_free(struct capture *c);
-/* The program has moved: so have the addresses that move with it. */
-int tcp_drop_addresses(struct capture *c, struct error *e);
+/* Addresses that move with the program, and whom their sockets talk to; as text, some more than once. */
+typedef void tcp_address_fn(void *ctx, const char *local, const char *peer);
+void tcp_each_moving(struct capture *c, tcp_address_fn *each, void *ctx);
 /* A migration is decided: without its kept table. */
 int tcp_gone(const char *uuid, struct error *e);
 /* How hold.h names a connection. */
@@ -43,4 +44,6 @@ int tcp_check(struct rebuild *r, const FileDescription *m, struct error *e);
 int tcp_open(struct rebuild *r, const FileDescription *m, int *ret_fd, struct error *e);
 /* The program starts. Every connection is tried; the first error is told. */
 int tcp_release(struct rebuild *r, struct error *e);
+/* As tcp_each_moving(), once all records are there. */
+void tcp_each_coming(struct rebuild *r, tcp_address_fn *each, void *ctx);
 void tcp_rebuild_free(struct rebuild *r);

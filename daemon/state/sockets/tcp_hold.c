@@ -230,17 +230,15 @@ int tcp_moves(struct capture *c, const union inet_address *local, struct error *
 	return 0;
 }
 
-int tcp_drop_addresses(struct capture *c, struct error *e)
+void tcp_each_moving(struct capture *c, tcp_address_fn *each, void *ctx)
 {
-	struct tcp_source *t = c->tcp;
-	int first = 0;
+	const struct tcp_source *t = c->tcp;
+	char text[INET_TEXT];
 
 	for (size_t i = 0; t && i < t->n_moved; i++) {
-		int r = address_drop(&t->moved[i], e);
-
-		first = first < 0 ? first : r;
+		address_text(&t->moved[i], text, sizeof(text));
+		each(ctx, text, text);
 	}
-	return first;
 }
 
 /* --- the end -------------------------------------------------------------------------------------------- */

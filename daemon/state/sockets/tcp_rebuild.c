@@ -366,28 +366,56 @@ static int remove_kept(const struct tcp_destination *d, struct error *e)
 	return first;
 }
 
+static bool brings_address(const FileDescription *m)
+{
+	return m->kind == FILE_KIND(INET) && m->socket && m->socket->inet && m->socket->inet->address_moves;
+}
+
+static int ends_of(const FileDescription *m, union inet_address *local, union inet_address *peer,
+		   struct error *e)
+{
+	if (m->socket->inet->peer.len)
+		return addresses(m, local, peer, e);
+	int x = inet_get_address(m, &m->socket->inet->local, local, e);
+
+	*peer = *local; /* nobody yet: where it would come from itself */
+	return x;
+}
+
 static int take_addresses(struct rebuild *r, struct error *e)
 {
 	const Ferry__Files *all = files_rebuild_of(r)->message;
 	int first = 0;
 
 	for (size_t i = 0; all && i < all->n_files; i++) {
-		const FileDescription *m = all->files[i];
 		union inet_address local, peer;
 
-		if (m->kind != FILE_KIND(INET) || !m->socket || !m->socket->inet ||
-		    !m->socket->inet->address_moves)
+		if (!brings_address(all->files[i]))
 			continue;
-		bool connected = m->socket->inet->peer.len;
-		int x = inet_get_address(m, &m->socket->inet->local, &local, e);
+		int x = ends_of(all->files[i], &local, &peer, e);
 
-		if (x >= 0 && connected)
-			x = inet_get_address(m, &m->socket->inet->peer, &peer, e);
 		if (x >= 0)
-			x = address_take(&local, connected ? &peer : &local, e);
+			x = address_take(&local, &peer, e);
 		first = first < 0 ? first : x;
 	}
 	return first;
+}
+
+void tcp_each_coming(struct rebuild *r, tcp_address_fn *each, void *ctx)
+{
+	const Ferry__Files *all = files_rebuild_of(r)->message;
+	struct error ignore = ERROR_INIT;
+	char here[INET_TEXT], there[INET_TEXT];
+
+	for (size_t i = 0; all && i < all->n_files; i++) {
+		union inet_address local, peer;
+
+		if (!brings_address(all->files[i]) || ends_of(all->files[i], &local, &peer, &ignore) < 0)
+			continue;
+		address_text(&local, here, sizeof(here));
+		address_text(&peer, there, sizeof(there));
+		each(ctx, here, there);
+	}
 }
 
 int tcp_release(struct rebuild *r, struct error *e)
