@@ -69,14 +69,22 @@ static void split(ProtobufCBinaryData *all, size_t n, ProtobufCBinaryData *ret)
 	all->len = n;
 }
 
+static int ask_send_queue(const struct fd_facts *f, uint32_t *end, int *queued, int *unsent, struct error *e)
+{
+	return read_seq(f->copy, TCP_SEND_QUEUE, end) < 0 || ioctl(f->copy, SIOCOUTQ, queued) < 0 ||
+			       ioctl(f->copy, SIOCOUTQNSD, unsent) < 0
+		       ? fail(f, "reading the send queue", e)
+		       : 0;
+}
+
 static int read_send_queue(const struct fd_facts *f, Ferry__TcpConnection *t, bool end_acked, struct error *e)
 {
 	uint32_t end;
 	int queued = 0, unsent = 0, last = t->sent_end && !end_acked;
+	int r = ask_send_queue(f, &end, &queued, &unsent, e);
 
-	if (read_seq(f->copy, TCP_SEND_QUEUE, &end) < 0 || ioctl(f->copy, SIOCOUTQ, &queued) < 0 ||
-	    ioctl(f->copy, SIOCOUTQNSD, &unsent) < 0)
-		return fail(f, "reading the send queue", e);
+	if (r < 0)
+		return r;
 	/* The end of the direction counts as a byte. */
 	t->send_seq = end - (uint32_t)queued - end_acked;
 	queued -= last;
@@ -84,22 +92,77 @@ static int read_send_queue(const struct fd_facts *f, Ferry__TcpConnection *t, bo
 		unsent = queued;
 	else if (unsent)
 		unsent -= last;
-	int r = peek(f, (size_t)queued, &t->sent, "send", e);
-
+	r = peek(f, (size_t)queued, &t->sent, "send", e);
 	if (r >= 0)
 		split(&t->sent, (size_t)(queued - unsent), &t->unsent);
 	return r;
 }
 
+static int ask_receive_queue(const struct fd_facts *f, uint32_t *end, int *queued, struct error *e)
+{
+	return read_seq(f->copy, TCP_RECV_QUEUE, end) < 0 || ioctl(f->copy, SIOCINQ, queued) < 0
+		       ? fail(f, "reading the receive queue", e)
+		       : 0;
+}
+
 static int read_receive_queue(const struct fd_facts *f, Ferry__TcpConnection *t, struct error *e)
 {
 	uint32_t end;
-	int queued = 0;
+	int queued = 0, r = ask_receive_queue(f, &end, &queued, e);
 
-	if (read_seq(f->copy, TCP_RECV_QUEUE, &end) < 0 || ioctl(f->copy, SIOCINQ, &queued) < 0)
-		return fail(f, "reading the receive queue", e);
+	if (r < 0)
+		return r;
 	t->receive_seq = end - (uint32_t)queued;
 	return peek(f, (size_t)queued, &t->received, "receive", e);
+}
+
+/* What decides whether numbers and contents belong together. */
+struct queues {
+	uint32_t send_end, receive_end;
+	int send, unsent, receive;
+};
+
+static int ask_queues(const struct fd_facts *f, struct queues *ret, struct error *e)
+{
+	memset(ret, 0, sizeof(*ret));
+	int r = ask_send_queue(f, &ret->send_end, &ret->send, &ret->unsent, e);
+
+	return r < 0 ? r : ask_receive_queue(f, &ret->receive_end, &ret->receive, e);
+}
+
+static void drop(ProtobufCBinaryData *d)
+{
+	free(d->data);
+	*d = (ProtobufCBinaryData){0};
+}
+
+/* A packet that was past the rules when they came may still be on its way through another processor: read
+ * again until nothing has changed meanwhile. One that comes later does no harm: what it brings is not
+ * acknowledged. */
+static int read_queues(const struct fd_facts *f, Ferry__TcpConnection *t, bool end_acked, struct error *e)
+{
+	struct queues before, after;
+	struct error why = ERROR_INIT;
+
+	for (int tries = 0; tries < 100; tries++) {
+		int r = ask_queues(f, &before, e), s;
+
+		error_clear(&why);
+		drop(&t->sent);
+		drop(&t->unsent);
+		drop(&t->received);
+		if (r < 0)
+			return r;
+		s = read_send_queue(f, t, end_acked, &why);
+		if (s >= 0)
+			s = read_receive_queue(f, t, &why);
+		r = ask_queues(f, &after, e);
+		if (r < 0)
+			return r;
+		if (!memcmp(&before, &after, sizeof(before)))
+			return s < 0 ? error_say(e, why.code, "%s", why.text) : 0;
+	}
+	return error_say(e, EBUSY, "pid %d fd %d: its TCP connection does not come to rest", f->pid, f->fd);
 }
 
 static int read_window(const struct fd_facts *f, Ferry__TcpConnection *t, struct error *e)
@@ -130,10 +193,8 @@ static int read_connection(struct fd_facts *f, Ferry__TcpConnection *t, bool end
 	}
 	if (peek_offset >= 0)
 		tcp_set(f->copy, SOL_SOCKET, SO_PEEK_OFF, -1);
-	int r = read_send_queue(f, t, end_acked, e);
+	int r = read_queues(f, t, end_acked, e);
 
-	if (r >= 0)
-		r = read_receive_queue(f, t, e);
 	if (r >= 0)
 		r = read_window(f, t, e);
 	if (peek_offset >= 0)

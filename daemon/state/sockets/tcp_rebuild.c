@@ -265,6 +265,31 @@ static int write_all(int fd, const ProtobufCBinaryData *d)
 	return 0;
 }
 
+static bool after(uint32_t a, uint32_t b)
+{
+	return (int32_t)(b - a) < 0;
+}
+
+/* It was read after the queues: what came in between is not in them. */
+static int set_window(int fd, const FileDescription *m, struct error *e)
+{
+	const Ferry__TcpConnection *t = m->socket->inet->connection;
+	uint32_t next = t->receive_seq + (uint32_t)t->received.len;
+	struct tcp_repair_window w;
+
+	if (t->window.len != sizeof(w))
+		return error_say(e, EPROTO, "pid %d fd %d: the image has a TCP window of %zu bytes", m->pid,
+				 m->fd, t->window.len);
+	memcpy(&w, t->window.data, sizeof(w));
+	if (after(w.rcv_wup, next))
+		w.rcv_wup = next;
+	if (after(w.snd_wl1, next + w.rcv_wnd))
+		w.snd_wl1 = next;
+	return setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, &w, sizeof(w)) < 0
+		       ? fail(m, "setting the window", e)
+		       : 0;
+}
+
 static int fill(int fd, const FileDescription *m, struct error *e)
 {
 	const Ferry__TcpConnection *t = m->socket->inet->connection;
@@ -279,10 +304,7 @@ static int fill(int fd, const FileDescription *m, struct error *e)
 				 "pid %d fd %d: filling the send queue of its TCP connection "
 				 "(%zu bytes)",
 				 m->pid, m->fd, t->sent.len);
-	if (select_queue(fd, TCP_NO_QUEUE) < 0 ||
-	    setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, t->window.data, t->window.len) < 0)
-		return fail(m, "setting the window", e);
-	return 0;
+	return select_queue(fd, TCP_NO_QUEUE) < 0 ? fail(m, "leaving the queues", e) : set_window(fd, m, e);
 }
 
 int tcp_open(struct rebuild *r, const FileDescription *m, int *ret_fd, struct error *e)
