@@ -120,6 +120,8 @@ static int run_verb(struct cli *c, int argc, char **argv)
 	log_line(&c->log, 3, "ferry %s %s, pid %d", FERRY_VERSION, c->verb->name, getpid());
 	set_libdir(c->o.libdir);
 	if (r == 0)
+		r = cli_parse_external(c, &e);
+	if (r == 0)
 		r = c->verb->run(c, &e);
 	display_end(&c->display);
 	if (r < 0 && !error_is(&e))
@@ -130,6 +132,7 @@ static int run_verb(struct cli *c, int argc, char **argv)
 		log_line(&c->log, 3, "%s ended with code %d", c->verb->name, r);
 out:
 	log_close(&c->log);
+	cli_free_external(c);
 	options_deinit(&cli_table, &c->o);
 	return r < 0 ? 1 : r;
 }

@@ -8,10 +8,13 @@
 #include "cli/table.h"
 #include "cli/verbs.h"
 #include "service/chain.h"
+#include "state/files/external.h"
 
 struct cli {
 	const struct verb *verb;
 	struct cli_options o;
+	char *externals; /* --external and --inherit-fd, parsed */
+	struct inherited *inherited;
 	int argc; /* operands */
 	char **argv;
 	struct log log;
@@ -36,6 +39,9 @@ void cli_session_options(const struct cli *c, struct session_options *ret);
 /* --on-stall, by name. */
 int cli_on_stall(const struct cli *c, enum on_stall *ret, struct error *e);
 void cli_state_options(const struct cli *c, struct state_options *ret);
+/* --external and --inherit-fd, for cli_state_options(). */
+int cli_parse_external(struct cli *c, struct error *e);
+void cli_free_external(struct cli *c);
 /* Write @pid to --pidfile, if given: whole or not at all. */
 int cli_write_pidfile(const struct cli *c, pid_t pid, struct error *e);
 /* A pid from an operand or from --tree. */

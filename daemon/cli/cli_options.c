@@ -22,6 +22,26 @@ char *cli_images_path(const struct cli *c)
 	return path ? path : xstrdup(c->o.images_dir);
 }
 
+int cli_parse_external(struct cli *c, struct error *e)
+{
+	int r = 0;
+
+	c->inherited = xcalloc(c->o.inherit_fd.n + 1, sizeof(*c->inherited));
+	for (size_t i = 0; r >= 0 && i < c->o.external.n; i++)
+		r = external_add(c->o.external.v[i], &c->externals, e);
+	for (size_t i = 0; r >= 0 && i < c->o.inherit_fd.n; i++)
+		r = inherited_parse(c->o.inherit_fd.v[i], &c->inherited[i], e);
+	return r;
+}
+
+void cli_free_external(struct cli *c)
+{
+	for (size_t i = 0; c->inherited && i < c->o.inherit_fd.n; i++)
+		free(c->inherited[i].key);
+	free(c->externals);
+	free(c->inherited);
+}
+
 void cli_state_options(const struct cli *c, struct state_options *ret)
 {
 	*ret = (struct state_options){
@@ -34,6 +54,9 @@ void cli_state_options(const struct cli *c, struct state_options *ret)
 		.link_remap = c->o.link_remap,
 		.ghost_limit = c->o.ghost_limit,
 		.root = c->o.root,
+		.externals = c->externals,
+		.inherited = c->inherited,
+		.n_inherited = c->o.inherit_fd.n,
 	};
 }
 

@@ -25,7 +25,7 @@ static enum kind kind_of(const char *arg)
 /* Shown in the usage of this verb, too. */
 static bool belongs(const struct opt *o, const struct verb *v)
 {
-	return o->help && (!o->verbs || (o->verbs & v->bit));
+	return o->help && !(o->flags & OPT_UNSUPPORTED) && (!o->verbs || (o->verbs & v->bit));
 }
 
 static bool takes_argument(const struct opt *o)
@@ -74,7 +74,7 @@ static void bash_arguments(FILE *f)
 	for (size_t i = 0; i < cli_table.n; i++) {
 		const struct opt *o = &cli_table.opts[i];
 
-		if (!o->help || !takes_argument(o))
+		if (!o->help || o->flags & OPT_UNSUPPORTED || !takes_argument(o))
 			continue;
 		fprintf(f, "\t--%s", o->name);
 		if (o->letter)

@@ -288,16 +288,22 @@ const struct feature features[] = {
 	{"timerfd", "timer descriptors", false, false, probe_timerfd},
 	{"mnt_id", "mounts of open files", false, false, probe_mnt_id},
 	{"ns_pid", "pids in nested namespaces", false, false, probe_ns_pid},
+	{"sk_unix_file", "files of unix sockets", false, false, probe_sk_unix_file},
+	{"sockopt_buf_lock", "which buffer sizes a program has set", false, false, probe_sockopt_buf_lock},
+	{"ipv6_freebind", "sockets bound to addresses that are not there", false, false, probe_ipv6_freebind},
+	{"memfd_hugetlb", "memfds of huge pages", false, false, probe_memfd_hugetlb},
+	{"uffd", "faults handled from outside", false, false, probe_uffd},
+	{"fdinfo_lock", "locks of open files", false, false, probe_fdinfo_lock},
 	{NULL, NULL, false, false, NULL},
 };
 
 bool feature_is_foreign(const char *name)
 {
-	static const char all[] = " userns uffd uffd-noncoop aio_remap timens cgroupns fdinfo_lock "
+	static const char all[] = " userns uffd-noncoop aio_remap timens cgroupns "
 				  "seccomp_filters ns_get_userns ns_get_parent "
 				  "newifindex nftables network_lock_nftables has_ipt_legacy "
-				  "move_mount_set_group pidfd_store sk_unix_file "
-				  "sockopt_buf_lock memfd_hugetlb tun tun_ns ipv6_freebind net_diag_raw "
+				  "move_mount_set_group pidfd_store "
+				  "tun tun_ns net_diag_raw "
 				  "link_nsid loginuid autofs compat_cr "
 				  "overlayfs_maps ";
 	cleanup_free char *word = xasprintf(" %s ", name);

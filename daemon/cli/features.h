@@ -14,5 +14,12 @@ struct feature {
 };
 
 extern const struct feature features[]; /* ends with a NULL name */
+/* In features_files.c. */
+int probe_sk_unix_file(char *why, size_t size);
+int probe_sockopt_buf_lock(char *why, size_t size);
+int probe_ipv6_freebind(char *why, size_t size);
+int probe_memfd_hugetlb(char *why, size_t size);
+int probe_uffd(char *why, size_t size);
+int probe_fdinfo_lock(char *why, size_t size);
 /* A name of --feature that is known but nothing ferry does. */
 bool feature_is_foreign(const char *name);

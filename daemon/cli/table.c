@@ -14,9 +14,9 @@
 	{                                                                                    \
 		name, 0, type, OPT_COMPAT | OPT_ACCEPTED, 0, 0, NULL, NULL, 0, 0, NULL, NULL \
 	}
-#define REFUSE(name, type, verbs)                                                                   \
-	{                                                                                           \
-		name, 0, type, OPT_COMPAT | OPT_UNSUPPORTED, verbs, 0, NULL, NULL, 0, 0, NULL, NULL \
+#define REFUSE(name, type, verbs, why)                                                             \
+	{                                                                                          \
+		name, 0, type, OPT_COMPAT | OPT_UNSUPPORTED, verbs, 0, NULL, NULL, 0, 0, NULL, why \
 	}
 
 static const struct opt rows[] = {
@@ -102,6 +102,11 @@ static const struct opt rows[] = {
 	 "root directory of the tree"},
 	{"action-script", 0, OPT_STRING, ANY, VERB_CAPTURES | VERB_RESTORE, AT(action_script), "FILE", NULL,
 	 0, 0, NULL, "run this at each step"},
+	{"external", 0, OPT_LIST, ANY, VERB_DUMP | VERB_PREDUMP | VERB_RESTORE, AT(external), "TYPE[ID]",
+	 NULL, 0, 0, NULL,
+	 "a descriptor that does not travel: file[MOUNT:INODE], pipe[INODE], unix[INODE], tty[RDEV:DEV]"},
+	{"inherit-fd", 0, OPT_LIST, ANY | OPT_COMMAND, VERB_RESTORE, AT(inherit_fd), "fd[N]:KEY", NULL, 0, 0,
+	 NULL, "put our descriptor N in the place of that file"},
 	{"manage-cgroups", 0, OPT_MODE, ANY, VERB_DUMP | VERB_RESTORE, AT(manage_cgroups), "MODE", "ignore",
 	 0, 0, NULL, "only none and ignore are supported"},
 
@@ -171,15 +176,14 @@ static const struct opt rows[] = {
 	ACCEPT("tls-cert", OPT_STRING),
 	ACCEPT("tls-key", OPT_STRING),
 	ACCEPT("tls-no-cn-verify", OPT_FLAG),
-	REFUSE("tls", OPT_FLAG, 0),
-	REFUSE("lazy-pages", OPT_FLAG, VERB_DUMP | VERB_RESTORE | VERB_PAGE_SERVER),
-	REFUSE("cgroup-root", OPT_STRING, VERB_DUMP | VERB_RESTORE),
-	REFUSE("external", OPT_STRING, VERB_DUMP | VERB_PREDUMP | VERB_RESTORE),
-	REFUSE("ext-mount-map", OPT_STRING, VERB_DUMP | VERB_RESTORE),
-	REFUSE("empty-ns", OPT_STRING, VERB_DUMP | VERB_RESTORE),
-	REFUSE("inherit-fd", OPT_STRING, VERB_RESTORE),
-	REFUSE("join-ns", OPT_STRING, VERB_RESTORE),
-	REFUSE("lsm-profile", OPT_STRING, VERB_RESTORE),
+	REFUSE("tls", OPT_FLAG, 0, "a page server is reached in plain TCP; ferry migrate encrypts"),
+	REFUSE("lazy-pages", OPT_FLAG, VERB_DUMP | VERB_RESTORE | VERB_PAGE_SERVER, NULL),
+	REFUSE("cgroup-root", OPT_STRING, VERB_DUMP | VERB_RESTORE, "cgroups are not captured"),
+	REFUSE("ext-mount-map", OPT_STRING, VERB_DUMP | VERB_RESTORE, "mounts are not captured"),
+	REFUSE("empty-ns", OPT_STRING, VERB_DUMP | VERB_RESTORE, "namespaces are not captured"),
+	REFUSE("join-ns", OPT_STRING, VERB_RESTORE,
+	       "run ferry restore inside of the namespace, by nsenter(1)"),
+	REFUSE("lsm-profile", OPT_STRING, VERB_RESTORE, "security labels are not captured"),
 };
 
 const struct opt_table cli_table = {rows, ARRAY_SIZE(rows), sizeof(struct cli_options)};

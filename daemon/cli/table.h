@@ -33,7 +33,7 @@ struct cli_options {
 	char *to, *keys, *fingerprint, *grant;
 	bool insecure, yes, here, there, force;
 
-	struct opt_list feature;
+	struct opt_list feature, external, inherit_fd;
 };
 
 extern const struct opt_table cli_table;

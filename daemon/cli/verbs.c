@@ -22,6 +22,7 @@ const struct verb verbs[] = {
 	{"keys", "init|show|list|trust HOST|forget NAME", VERB_KEYS, verb_keys,
 	 "the host key, and the peers this host trusts"},
 	{"check", "", VERB_CHECK, verb_check, "tell what works on this machine, and why not"},
+	{"dedup", "", VERB_DEDUP, verb_dedup, "known to scripts; not supported"},
 	{NULL, NULL, 0, NULL, NULL},
 };
 

@@ -22,10 +22,11 @@ enum verb_bit {
 	VERB_KEYS = 1 << 10,
 	VERB_RESUME = 1 << 11,
 	VERB_REPORT = 1 << 12,
+	VERB_DEDUP = 1 << 14,
 };
 #define VERB_CAPTURES (VERB_DUMP | VERB_PREDUMP | VERB_MIGRATE)
 #define VERB_TRACKS   (VERB_CAPTURES | VERB_TRACK)
-#define VERB_IMAGES   (VERB_DUMP | VERB_PREDUMP | VERB_RESTORE | VERB_PAGE_SERVER | VERB_SHOW)
+#define VERB_IMAGES   (VERB_DUMP | VERB_PREDUMP | VERB_RESTORE | VERB_PAGE_SERVER | VERB_SHOW | VERB_DEDUP)
 
 struct verb {
 	const char *name;
@@ -53,3 +54,4 @@ int verb_resume(struct cli *c, struct error *e);
 int verb_track(struct cli *c, struct error *e);
 int verb_keys(struct cli *c, struct error *e);
 int verb_report(struct cli *c, struct error *e);
+int verb_dedup(struct cli *c, struct error *e);

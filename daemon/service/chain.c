@@ -40,6 +40,7 @@ json_t *chain_request_pack(const struct chain_request *r)
 	put_str(m, "backend_dir", s->backend_dir);
 	put_str(m, "freeze_cgroup", s->freeze_cgroup);
 	put_str(m, "root", o->root);
+	put_str(m, "external", o->externals);
 	put_str(m, "parent", r->parent);
 	put_str(m, "script", r->script.path);
 	put_str(m, "images_dir", r->script.images_dir);
@@ -78,6 +79,7 @@ int chain_request_unpack(const json_t *m, struct chain_request *ret, struct erro
 	s->state.link_remap = flag(m, "link_remap");
 	s->state.ghost_limit = (uint64_t)msg_int(m, "ghost_limit", (int64_t)s->state.ghost_limit);
 	s->state.root = msg_str(m, "root", NULL);
+	s->state.externals = msg_str(m, "external", NULL);
 	ret->parent = msg_str(m, "parent", NULL);
 	ret->end = (enum session_end)msg_int(m, "end", SESSION_KILL);
 	ret->script.path = msg_str(m, "script", NULL);

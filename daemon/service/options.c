@@ -91,7 +91,8 @@ static int set_value(const struct opt *o, const char *text, void *values, struct
 	char *p = (char *)values + o->offset;
 
 	if (o->flags & OPT_UNSUPPORTED)
-		return error_say(e, ENOTSUP, "--%s is not supported yet", o->name);
+		return error_say(e, ENOTSUP, "--%s is not supported%s%s", o->name, o->help ? ": " : " yet",
+				 o->help ? o->help : "");
 	if (!stored(o))
 		return 0;
 	switch (o->type) {

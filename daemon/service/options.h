@@ -38,7 +38,7 @@ struct opt {
 	const char *def;  /* default as it would be typed; NULL: zero */
 	int64_t min, max; /* OPT_INT, OPT_TIME, OPT_LEVEL */
 	const char *unit;
-	const char *help; /* NULL: not in the usage text */
+	const char *help; /* NULL: not in the usage text; OPT_UNSUPPORTED: why */
 };
 
 struct opt_list {

@@ -23,6 +23,8 @@
 #include "parasite/batch.h"
 #include "proto/image.pb-c.h"
 
+struct inherited;
+
 enum kind_scope {
 	KIND_TREE,    /* once; process and thread are NULL, ask/build get no batch */
 	KIND_PROCESS, /* per process that is not a zombie; its leader's batch; thread = leader */
@@ -38,8 +40,11 @@ struct state_options {
 	bool ext_unix_sk;
 	bool file_locks;
 	bool link_remap;
-	uint64_t ghost_limit; /* bytes; default 1 MiB */
-	const char *root;     /* --root */
+	uint64_t ghost_limit;              /* bytes; default 1 MiB */
+	const char *root;                  /* --root */
+	const char *externals;             /* --external: a list, made by state/files/external.h */
+	const struct inherited *inherited; /* --inherit-fd */
+	size_t n_inherited;
 };
 
 /* --- a snapshot in memory ------------------------------------------------------------------------- */

@@ -32,6 +32,7 @@ struct fd_facts {
 	bool extra;  /* in no table: pid and fd are a socket's it is queued in, fdinfo is that of our copy */
 	bool frozen; /* the target is; if not, contents may be left out */
 	uint64_t id; /* of the description in the image */
+	const char *external; /* it is one that does not travel: its line in the list (files/external.h) */
 };
 
 /* Text of /proc/PID/fdinfo/N, read on first use. NULL with @e filled on failure. */

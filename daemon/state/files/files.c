@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 
 #include "base/util.h"
+#include "state/files/external.h"
 #include "state/files/files.h"
 #include "state/memory/memory.h"
 #include "state/sockets/tcp.h"
@@ -140,6 +141,11 @@ static int describe(struct capture *c, uint32_t index, FileDescription *m, struc
 		if (facts.copy >= 0)
 			close(facts.copy);
 		return r;
+	}
+	if (c->options && external_find(&facts, c->options, e) < 0) {
+		if (facts.copy >= 0)
+			close(facts.copy);
+		return -e->code;
 	}
 	const struct fd_type *type = fd_type_match(&facts);
 
@@ -377,7 +383,7 @@ static int open_all(struct rebuild *r, const Ferry__Files *all, struct error *e)
 					 m->pid, m->fd, m->kind);
 		int ret = type->open(r, m, &f->fds[i], e);
 
-		if (ret >= 0)
+		if (ret >= 0 && !inherited_is(r, m))
 			ret = set_owner(f->fds[i], m, e);
 		if (ret < 0)
 			return ret;
@@ -387,7 +393,8 @@ static int open_all(struct rebuild *r, const Ferry__Files *all, struct error *e)
 		const struct fd_type *type = fd_type_of_kind(m->kind);
 		int ret = type->connect ? type->connect(r, m, e) : 0;
 
-		if (ret >= 0)
+		/* The flags of the caller's descriptors are the caller's. */
+		if (ret >= 0 && !inherited_is(r, m))
 			ret = files_set_flags(f->fds[i], m->flags, m, e);
 		if (ret < 0)
 			return ret;

@@ -145,10 +145,10 @@ int pipe_settle(struct capture *c, Ferry__Files *all, struct error *e)
 		     (!p->has_reader && !(p->events & POLLERR))))
 			return error_say(e, ENOTSUP,
 					 "pid %d fd %d: the %s end of its pipe [%llu] is open in a process "
-					 "outside the tree, which "
-					 "cannot be moved",
+					 "outside the tree, which cannot be moved; a dump with --external "
+					 "pipe[%llu] leaves it to the caller of the restore",
 					 o->seen_pid, o->seen_fd, p->has_writer ? "reading" : "writing",
-					 (unsigned long long)o->st.st_ino);
+					 (unsigned long long)o->st.st_ino, (unsigned long long)o->st.st_ino);
 		if (f->frozen && !p->taken) {
 			p->taken = true;
 			if (take_from_writer(c, p, all, e) < 0)

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/util.h"
+#include "state/files/external.h"
 #include "state/files/files.h"
 #include "state/memory/memory.h"
 
@@ -147,7 +148,7 @@ static int regular_check(struct rebuild *r, const FileDescription *m, struct err
 	int ret = need_part(m, e);
 
 	/* One whose content travels is checked as a memory object. */
-	if (ret < 0 || m->regular->object || m->regular->dead)
+	if (ret < 0 || m->regular->object || m->regular->dead || inherited_is(r, m))
 		return ret;
 	/* It is given a name when the target is frozen. */
 	if (m->regular->lost[0] && !m->regular->path[0])
@@ -178,6 +179,13 @@ static int regular_open(struct rebuild *r, const FileDescription *m, int *ret_fd
 
 	if (ret < 0)
 		return ret;
+	if (inherited_is(r, m)) {
+		*ret_fd = fcntl(inherited_find(r->options, m->regular->path), F_DUPFD_CLOEXEC, 0);
+		return *ret_fd < 0
+			       ? error_set(e, errno, "pid %d fd %d: taking the caller's descriptor for %s",
+					   m->pid, m->fd, m->regular->path)
+			       : 0;
+	}
 	int object = m->regular->object && r->object_fd ? r->object_fd(r, m->regular->object) : -1;
 	cleanup_free char *path = NULL;
 

@@ -177,10 +177,12 @@ static int refuse_outside(const FileDescription *m, struct error *e)
 
 	return error_say(e, ENOTSUP,
 			 "pid %d fd %d: its unix %s socket [%llu] is connected to [%llu] of a process "
-			 "outside the tree%s",
+			 "outside the tree; %sa dump with --external unix[%llu] leaves it to the caller of "
+			 "the restore",
 			 m->pid, m->fd, type_name(m->socket->type), (unsigned long long)u->ino,
 			 (unsigned long long)u->peer,
-			 m->socket->type == SOCK_DGRAM ? "; --ext-unix-sk connects it again by name" : "");
+			 m->socket->type == SOCK_DGRAM ? "--ext-unix-sk connects it again by name, " : "",
+			 (unsigned long long)u->ino);
 }
 
 static int settle_external(struct capture *c, const FileDescription *m, struct error *e)

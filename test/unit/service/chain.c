@@ -124,7 +124,8 @@ static void requests_travel(void **state)
 							.tcp_established = true,
 							.link_remap = true,
 							.ghost_limit = 5,
-							.root = "/r"}}},
+							.root = "/r",
+							.externals = "pipe[7]\n"}}},
 			     got;
 	struct error e = ERROR_INIT;
 	json_t *m = chain_request_pack(&r);
@@ -147,6 +148,7 @@ static void requests_travel(void **state)
 		    got.session.state.link_remap && !got.session.state.file_locks);
 	assert_int_equal(got.session.state.ghost_limit, 5);
 	assert_string_equal(got.session.state.root, "/r");
+	assert_string_equal(got.session.state.externals, "pipe[7]\n");
 	json_object_set_new(m, "op", json_string("explode"));
 	assert_int_equal(chain_request_unpack(m, &got, &e), -EPROTO);
 	json_decref(m);
