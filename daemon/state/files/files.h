@@ -257,4 +257,5 @@ void tcp_capture_free(struct capture *c);
 void tcp_rebuild_free(struct rebuild *r);
 void unix_rebuild_free(struct rebuild *r);
 extern const struct fd_type fd_regular, fd_ghost, fd_pipe, fd_fifo, fd_eventfd, fd_epoll, fd_timerfd,
-	fd_signalfd, fd_memfd, fd_userfaultfd, fd_pidfd, fd_inotify, fd_tty, fd_unix, fd_inet, fd_refused;
+	fd_signalfd, fd_memfd, fd_userfaultfd, fd_pidfd, fd_inotify, fd_tty, fd_unix, fd_inet, fd_external,
+	fd_dgram, fd_packet, fd_netlink, fd_refused;

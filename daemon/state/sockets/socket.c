@@ -5,8 +5,12 @@
  */
 #include <errno.h>
 #include <linux/filter.h>
+#include <linux/if_packet.h>
+#include <linux/netlink.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <netinet/udp.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -18,6 +22,16 @@
 #endif
 #define SO_LOCK_FILTER_ 44
 #define MAX_OPTION      64
+/* Not in the headers of Debian 12's libc. */
+#define SOL_NETLINK         270
+#define SOL_RAW             255
+#define SOL_ICMPV6_         58
+#define ICMP_FILTER_        1
+#define IP_ROUTER_ALERT_    5
+#define IPV6_UNICAST_IF_    76
+#define IPV6_MULTICAST_ALL_ 29
+#define UDPLITE_SEND_CSCOV_ 10
+#define UDPLITE_RECV_CSCOV_ 11
 
 enum {
 	ANY = 0,
@@ -28,6 +42,9 @@ enum {
 	LATE = 16, /* set last */
 	UDP = 32,  /* multicast scopes: an accepted connection has values there that cannot be set */
 	KEEP = 64, /* also of a connection that arrives closed */
+	PACKET = 128,
+	NETLINK = 256,
+	DEVICE = 512, /* the value is the number of a device: kept as its name */
 };
 
 static const struct option_row {
@@ -39,13 +56,13 @@ static const struct option_row {
 	{SOL_SOCKET, SO_KEEPALIVE, V4 | V6 | KEEP},
 	{SOL_SOCKET, SO_BROADCAST, UDP},
 	{SOL_SOCKET, SO_OOBINLINE, V4 | V6 | KEEP},
-	{SOL_SOCKET, SO_PRIORITY, V4 | V6},
-	{SOL_SOCKET, SO_MARK, V4 | V6},
+	{SOL_SOCKET, SO_PRIORITY, V4 | V6 | PACKET | LATE}, /* IP_TOS sets it, too */
+	{SOL_SOCKET, SO_MARK, V4 | V6 | PACKET},
 	{SOL_SOCKET, SO_RCVLOWAT, ANY | LATE | KEEP},
 	{SOL_SOCKET, SO_LINGER, ANY | LATE | KEEP},
 	{SOL_SOCKET, SO_RCVTIMEO, ANY | LATE | KEEP},
 	{SOL_SOCKET, SO_SNDTIMEO, ANY | LATE | KEEP},
-	{SOL_SOCKET, SO_PASSCRED, UNIX | LATE},
+	{SOL_SOCKET, SO_PASSCRED, UNIX | NETLINK | LATE},
 	{SOL_SOCKET, SO_TIMESTAMP, ANY | LATE},
 	{SOL_SOCKET, SO_TIMESTAMPNS, ANY | LATE},
 	{SOL_SOCKET, SO_BINDTODEVICE, V4 | V6},
@@ -53,6 +70,11 @@ static const struct option_row {
 	{SOL_SOCKET, SO_DONTROUTE, V4 | V6},
 	{SOL_SOCKET, SO_BUSY_POLL, V4 | V6},
 	{SOL_SOCKET, SO_RXQ_OVFL, UDP},
+	{SOL_SOCKET, SO_TIMESTAMPING, V4 | V6 | PACKET | UDP | LATE},
+	{SOL_SOCKET, SO_SELECT_ERR_QUEUE, V4 | V6 | UDP},
+	{SOL_SOCKET, SO_TXTIME, V4 | V6 | PACKET | UDP},
+	{SOL_SOCKET, SO_MAX_PACING_RATE, V4 | V6 | UDP},
+	{SOL_SOCKET, SO_ZEROCOPY, V4 | V6 | UDP},
 	{SOL_IP, IP_TOS, V4},
 	{SOL_IP, IP_TTL, V4},
 	{SOL_IP, IP_FREEBIND, V4},
@@ -66,6 +88,59 @@ static const struct option_row {
 	{SOL_IP, IP_MULTICAST_TTL, V4 | UDP},
 	{SOL_IP, IP_MULTICAST_LOOP, V4 | UDP},
 	{SOL_IP, IP_MULTICAST_ALL, V4 | UDP},
+	{SOL_IP, IP_MULTICAST_IF, V4 | UDP},
+	{SOL_IP, IP_OPTIONS, V4 | UDP},
+	{SOL_IP, IP_HDRINCL, V4 | UDP},
+	{SOL_IP, IP_NODEFRAG, V4 | UDP},
+	{SOL_IP, IP_ROUTER_ALERT_, V4 | UDP},
+	{SOL_IP, IP_RECVOPTS, V4 | UDP},
+	{SOL_IP, IP_RETOPTS, V4 | UDP},
+	{SOL_IP, IP_PASSSEC, V4 | UDP},
+	{SOL_IP, IP_MINTTL, V4 | UDP},
+	{SOL_IP, IP_ORIGDSTADDR, V4 | UDP},
+	{SOL_IP, IP_CHECKSUM, V4 | UDP},
+	{SOL_IP, IP_RECVFRAGSIZE, V4 | UDP},
+	{SOL_RAW, ICMP_FILTER_, V4 | UDP},
+	{SOL_UDP, UDP_NO_CHECK6_TX, V6 | UDP},
+	{SOL_UDP, UDP_NO_CHECK6_RX, V6 | UDP},
+	{SOL_UDP, UDP_SEGMENT, UDP},
+	{SOL_UDP, UDP_GRO, UDP},
+	{SOL_UDP, UDP_CORK, UDP | LATE},
+	{SOL_UDP, UDPLITE_SEND_CSCOV_, UDP},
+	{SOL_UDP, UDPLITE_RECV_CSCOV_, UDP},
+	{SOL_PACKET, PACKET_AUXDATA, PACKET},
+	{SOL_PACKET, PACKET_ORIGDEV, PACKET},
+	{SOL_PACKET, PACKET_VERSION, PACKET},
+	{SOL_PACKET, PACKET_RESERVE, PACKET},
+	{SOL_PACKET, PACKET_LOSS, PACKET},
+	{SOL_PACKET, PACKET_VNET_HDR, PACKET},
+	{SOL_PACKET, PACKET_TIMESTAMP, PACKET},
+	{SOL_PACKET, PACKET_TX_HAS_OFF, PACKET},
+	{SOL_PACKET, PACKET_QDISC_BYPASS, PACKET},
+	{SOL_PACKET, PACKET_IGNORE_OUTGOING, PACKET},
+	{SOL_NETLINK, NETLINK_PKTINFO, NETLINK},
+	{SOL_NETLINK, NETLINK_BROADCAST_ERROR, NETLINK},
+	{SOL_NETLINK, NETLINK_NO_ENOBUFS, NETLINK},
+	{SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, NETLINK},
+	{SOL_NETLINK, NETLINK_CAP_ACK, NETLINK},
+	{SOL_NETLINK, NETLINK_EXT_ACK, NETLINK},
+	{SOL_NETLINK, NETLINK_GET_STRICT_CHK, NETLINK},
+	{SOL_IPV6, IPV6_MULTICAST_IF, V6 | UDP | DEVICE},
+	{SOL_IPV6, IPV6_UNICAST_IF_, V6 | UDP | DEVICE},
+	{SOL_IPV6, IPV6_CHECKSUM, V6 | UDP},
+	{SOL_IPV6, IPV6_HDRINCL, V6 | UDP},
+	{SOL_IPV6, IPV6_RECVHOPOPTS, V6 | UDP},
+	{SOL_IPV6, IPV6_RECVRTHDR, V6 | UDP},
+	{SOL_IPV6, IPV6_RECVDSTOPTS, V6 | UDP},
+	{SOL_IPV6, IPV6_RECVPATHMTU, V6 | UDP},
+	{SOL_IPV6, IPV6_DONTFRAG, V6 | UDP},
+	{SOL_IPV6, IPV6_AUTOFLOWLABEL, V6 | UDP},
+	{SOL_IPV6, IPV6_ADDR_PREFERENCES, V6 | UDP},
+	{SOL_IPV6, IPV6_MINHOPCOUNT, V6 | UDP},
+	{SOL_IPV6, IPV6_ORIGDSTADDR, V6 | UDP},
+	{SOL_IPV6, IPV6_RECVFRAGSIZE, V6 | UDP},
+	{SOL_IPV6, IPV6_MULTICAST_ALL_, V6 | UDP},
+	{SOL_ICMPV6_, ICMP_FILTER_, V6 | UDP},
 	{SOL_IPV6, IPV6_V6ONLY, V6},
 	{SOL_IPV6, IPV6_UNICAST_HOPS, V6},
 	{SOL_IPV6, IPV6_MULTICAST_HOPS, V6 | UDP},
@@ -95,9 +170,13 @@ static const struct option_row {
 /* Families and protocols of a row: one of each that is named must fit. */
 static bool applies(const struct option_row *o, int domain, int type)
 {
-	int family = domain == AF_INET ? V4 : domain == AF_INET6 ? V6 : UNIX;
+	int family = domain == AF_INET     ? V4
+		     : domain == AF_INET6  ? V6
+		     : domain == AF_UNIX   ? UNIX
+		     : domain == AF_PACKET ? PACKET
+					   : NETLINK;
 	int protocol = domain == AF_UNIX ? 0 : type == SOCK_STREAM ? TCP : UDP;
-	int families = o->when & (V4 | V6 | UNIX), protocols = o->when & (TCP | UDP);
+	int families = o->when & (V4 | V6 | UNIX | PACKET | NETLINK), protocols = o->when & (TCP | UDP);
 
 	return (!families || families & family) && (!protocols || protocols & protocol);
 }
@@ -130,7 +209,7 @@ static const struct values *defaults(int domain, int type, int protocol)
 	static struct {
 		int domain, type, protocol;
 		struct values *values;
-	} known[16];
+	} known[64];
 
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
 		if (known[i].values && known[i].domain == domain && known[i].type == type &&
@@ -159,8 +238,16 @@ static void add_option(Ferry__SocketFile *s, const struct option_row *o, const v
 	ferry__socket_option__init(m);
 	m->level = o->level;
 	m->name = o->name;
-	m->value.data = xmemdup(value, n);
-	m->value.len = n;
+	if (o->when & DEVICE) {
+		char name[IF_NAMESIZE] = "";
+
+		if_indextoname(*(const unsigned *)value, name);
+		m->value.data = (uint8_t *)xstrdup(name);
+		m->value.len = strlen(name) + 1;
+	} else {
+		m->value.data = xmemdup(value, n);
+		m->value.len = n;
+	}
 	s->options = xrealloc(s->options, (s->n_options + 1) * sizeof(*s->options));
 	s->options[s->n_options++] = m;
 }
@@ -172,9 +259,12 @@ static int take_filter(const struct fd_facts *f, Ferry__SocketFile *s, struct er
 
 	/* The length of this option is in instructions. */
 	if (getsockopt(f->copy, SOL_SOCKET, SO_GET_FILTER, NULL, &count) < 0)
-		return error_say(e, ENOTSUP,
-				 "pid %d fd %d: the filter of its socket cannot be read (eBPF?): %s", f->pid,
-				 f->fd, strerror(errno));
+		return errno == EACCES ? error_say(e, ENOTSUP,
+						   "pid %d fd %d: its socket has an eBPF filter, which the "
+						   "kernel does not tell",
+						   f->pid, f->fd)
+				       : error_set(e, errno, "pid %d fd %d: reading the filter of its socket",
+						   f->pid, f->fd);
 	if (!count)
 		return 0;
 	s->filter.len = count * sizeof(struct sock_filter);
@@ -183,6 +273,23 @@ static int take_filter(const struct fd_facts *f, Ferry__SocketFile *s, struct er
 		return error_set(e, errno, "pid %d fd %d: reading the filter of its socket", f->pid, f->fd);
 	s->filter_locked = getsockopt(f->copy, SOL_SOCKET, SO_LOCK_FILTER_, &locked, &n) == 0 && locked;
 	return 0;
+}
+
+static bool is_changed(const struct values *now, const struct values *fresh, size_t i)
+{
+	return now->v[i].n &&
+	       (now->v[i].n != fresh->v[i].n || memcmp(now->v[i].bytes, fresh->v[i].bytes, now->v[i].n));
+}
+
+/* Setting the one will change the other. */
+static bool is_priority_beside_tos(const struct values *now, const struct values *fresh, size_t i)
+{
+	if (options[i].level != SOL_SOCKET || options[i].name != SO_PRIORITY)
+		return false;
+	for (size_t k = 0; k < ARRAY_SIZE(options); k++)
+		if (options[k].level == SOL_IP && options[k].name == IP_TOS && is_changed(now, fresh, k))
+			return true;
+	return false;
 }
 
 int socket_capture(struct fd_facts *f, FileDescription *m, bool closed, struct error *e)
@@ -203,8 +310,7 @@ int socket_capture(struct fd_facts *f, FileDescription *m, bool closed, struct e
 				 f->pid, f->fd, domain, type, protocol);
 	read_values(f->copy, domain, type, closed, &now);
 	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
-		if (now.v[i].n &&
-		    (now.v[i].n != fresh->v[i].n || memcmp(now.v[i].bytes, fresh->v[i].bytes, now.v[i].n)))
+		if (now.v[i].n && (is_changed(&now, fresh, i) || is_priority_beside_tos(&now, fresh, i)))
 			add_option(s, &options[i], now.v[i].bytes, now.v[i].n);
 	/* Sizes that the kernel tunes by itself are no setting, unless they were locked by one. */
 	bool has_lock = getsockopt(f->copy, SOL_SOCKET, SO_BUF_LOCK, &lock, &n) == 0;
@@ -227,6 +333,16 @@ int socket_make(const FileDescription *m, struct error *e)
 		      : fd;
 }
 
+static int set_option(int fd, const struct option_row *row, const ProtobufCBinaryData *value)
+{
+	if (!(row->when & DEVICE))
+		return setsockopt(fd, row->level, row->name, value->data, value->len);
+	cleanup_free char *name = xasprintf("%.*s", (int)value->len, (const char *)value->data);
+	int index = (int)if_nametoindex(name);
+
+	return index ? setsockopt(fd, row->level, row->name, &index, sizeof(index)) : -1;
+}
+
 static int apply(int fd, const FileDescription *m, bool late, struct error *e)
 {
 	for (size_t i = 0; i < m->socket->n_options; i++) {
@@ -240,8 +356,7 @@ static int apply(int fd, const FileDescription *m, bool late, struct error *e)
 			return error_say(e, EPROTO,
 					 "pid %d fd %d: the image has an unknown socket option %d, %d",
 					 m->pid, m->fd, o->level, o->name);
-		if (!!(row->when & LATE) == late &&
-		    setsockopt(fd, o->level, o->name, o->value.data, o->value.len) < 0)
+		if (!!(row->when & LATE) == late && set_option(fd, row, &o->value) < 0)
 			return error_set(e, errno, "pid %d fd %d: setting socket option %d of level %d",
 					 m->pid, m->fd, o->name, o->level);
 	}

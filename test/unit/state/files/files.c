@@ -179,7 +179,7 @@ static void terminal_setup(int k)
 static void netlink_setup(int k)
 {
 	(void)k;
-	MUST(socket(AF_NETLINK, SOCK_RAW, 0) == 0);
+	MUST(socket(AF_NETLINK, SOCK_RAW, 12) == 0); /* netfilter */
 }
 
 static void pidfd_setup(int k)

@@ -196,18 +196,6 @@ static void test_taken(void **state)
 	finish(&x);
 }
 
-static void raw_setup(int k)
-{
-	(void)k;
-	MUST(socket(AF_INET, SOCK_RAW, IPPROTO_ICMP) == 0);
-}
-
-static void test_raw(void **state)
-{
-	(void)state;
-	refused(&(struct scenario){raw_setup, NULL, 1, {0}}, 0, "IPv4 socket");
-}
-
 static int set_up(void **state)
 {
 	struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP};
@@ -227,7 +215,6 @@ int main(void)
 		cmocka_unit_test(test_sockets),
 		cmocka_unit_test(test_connected),
 		cmocka_unit_test(test_taken),
-		cmocka_unit_test(test_raw),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, NULL);
