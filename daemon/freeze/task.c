@@ -17,6 +17,8 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/capability.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -62,13 +64,31 @@ static int explain_seize(struct task *t, int err, struct error *e)
 			 tracer, named ? " (" : "", named ? stat.comm : "", named ? ")" : "");
 }
 
+/* Filters are installed in skeletons that still have much to do. Where suspending is not possible, none can
+ * be installed either (state/task/seccomp.c finds out). */
+static unsigned long options_of_skeleton(void)
+{
+	static int can = -1;
+
+	if (can < 0) {
+		cap_t own = cap_get_proc();
+		cap_flag_value_t admin = CAP_CLEAR;
+
+		if (own)
+			cap_get_flag(own, CAP_SYS_ADMIN, CAP_EFFECTIVE, &admin);
+		cap_free(own);
+		can = admin == CAP_SET && prctl(PR_GET_SECCOMP) == 0;
+	}
+	return OPT_SKELETON | (can ? PTRACE_O_SUSPEND_SECCOMP : 0);
+}
+
 int task_seize(struct task *t, pid_t pid, pid_t tid, bool skeleton, struct error *e)
 {
 	memset(t, 0, sizeof(*t));
 	t->pid = pid;
 	t->tid = tid;
 	t->skeleton = skeleton;
-	if (ptrace(PTRACE_SEIZE, tid, NULL, OPT_COMMON | (skeleton ? OPT_SKELETON : 0)) == 0) {
+	if (ptrace(PTRACE_SEIZE, tid, NULL, OPT_COMMON | (skeleton ? options_of_skeleton() : 0)) == 0) {
 		t->seized = true;
 		return 0;
 	}
@@ -251,8 +271,10 @@ static int suspend_seccomp(struct task *t, struct error *e)
 	struct error ignored = ERROR_INIT;
 
 	if (ptrace(PTRACE_SETOPTIONS, t->tid, NULL,
-		   OPT_COMMON | PTRACE_O_SUSPEND_SECCOMP | (t->skeleton ? OPT_SKELETON : 0)) == 0)
+		   OPT_COMMON | PTRACE_O_SUSPEND_SECCOMP | (t->skeleton ? OPT_SKELETON : 0)) == 0) {
+		t->filtered = ptrace(PTRACE_SECCOMP_GET_FILTER, t->tid, 0UL, NULL) >= 0;
 		return 0;
+	}
 	int err = errno;
 
 	if (err == ESRCH)
@@ -341,7 +363,8 @@ int task_restore(struct task *t, struct error *e)
 	int r = task_put_back(t, e);
 
 	if (t->state != TASK_GONE &&
-	    ptrace(PTRACE_SETOPTIONS, t->tid, NULL, OPT_COMMON | (t->skeleton ? OPT_SKELETON : 0)) < 0 &&
+	    ptrace(PTRACE_SETOPTIONS, t->tid, NULL, OPT_COMMON | (t->skeleton ? options_of_skeleton() : 0)) <
+		    0 &&
 	    r == 0)
 		r = -errno;
 	t->masked = t->saved = false;

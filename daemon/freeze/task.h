@@ -39,9 +39,10 @@ struct task {
 	uint64_t spin; /* the same, in the unused end of the vdso, with code written there for as long as
 			  needed */
 	bool spin_armed;
-	bool masked; /* everything blocked by us */
-	bool waited; /* for a userfaultfd's monitor, when the tree was to be stopped, ... */
-	bool asked;  /* ... and was asked to stop */
+	bool masked;   /* everything blocked by us */
+	bool waited;   /* for a userfaultfd's monitor, when the tree was to be stopped, ... */
+	bool asked;    /* ... and was asked to stop */
+	bool filtered; /* has a seccomp filter, which is suspended as long as we trace it */
 };
 
 enum task_stop {
@@ -57,9 +58,10 @@ enum task_stop {
  */
 typedef void (*task_new_child_fn)(void *ctx, pid_t child);
 
-/* PTRACE_SEIZE without stopping. Options: TRACESYSGOOD always; SUSPEND_SECCOMP when the target has a filter
- * and it can be had; EXITKILL + TRACECLONE/FORK for skeletons only. -EPERM names another tracer (TracerPid)
- * if that is why. Returns 0; -ESRCH (gone: no error text filled); other -errno with @e filled. */
+/* PTRACE_SEIZE without stopping. Options: TRACESYSGOOD always; SUSPEND_SECCOMP for skeletons
+ * where it can be had (a target gets it at task_save); EXITKILL + TRACECLONE/FORK for skeletons only. -EPERM
+ * names another tracer (TracerPid) if that is why. Returns 0; -ESRCH (gone: no error text filled); other
+ * -errno with @e filled. */
 int task_seize(struct task *t, pid_t pid, pid_t tid, bool skeleton, struct error *e);
 /* PTRACE_INTERRUPT. */
 int task_interrupt(struct task *t, struct error *e);

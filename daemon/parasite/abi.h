@@ -24,13 +24,17 @@
  * (closes `undo_fds`, restores the signal mask and all registers from `frame`, which the host prepared) and
  * lets the target run on; only the region stays mapped. The way back is a jump, not rt_sigreturn, which would
  * forget how to restart a sleep.
+ * A thread whose seccomp filter was suspended by the host must not make a call when the host is dead: the
+ * filter may kill it. It looks before each entry, and waits for the supervisor in an endless loop
+ * (PB_GRACE_SPINS turns).
  */
 #include <stdint.h>
 
-#define PB_MAGIC    0x31425046u /* "FPB1" */
-#define PB_VERSION  2u
-#define PB_CODE_MAX 8192u
-#define PB_GRACE_MS 2000u
+#define PB_MAGIC       0x31425046u /* "FPB1" */
+#define PB_VERSION     3u
+#define PB_CODE_MAX    8192u
+#define PB_GRACE_MS    2000u
+#define PB_GRACE_SPINS (1ull << 31) /* some seconds */
 
 /* Fixed places in the code, offsets from its start. */
 #define PB_OFF_ENTRY   0u  /* run batches: called with the address of a mailbox */
@@ -86,11 +90,18 @@ struct pb_batch {
 	uint64_t data_size;
 };
 
+enum pb_host {
+	PB_NO_HOST = 0, /* off: skeletons */
+	PB_HOST = 1,
+	PB_HOST_GUARDED =
+		2, /* the thread has a seccomp filter, which the host suspends: no calls when it is dead */
+};
+
 #define PB_UNDO_FDS 8
 struct pb_mailbox {
 	uint32_t seq;  /* host increments and wakes: a batch is there */
 	uint32_t done; /* parasite sets to seq and wakes */
-	uint32_t host; /* 1: the dead-host rule is on, 0: off (skeletons) */
+	uint32_t host; /* is the dead-host rule on? enum pb_host */
 	uint32_t reserved;
 	uint64_t batch;      /* offset from region start of a struct pb_batch */
 	uint64_t frame;      /* address of the registers to go back to (arch_cure_frame), 0: none */

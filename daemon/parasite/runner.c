@@ -91,7 +91,7 @@ static void prepare_mailbox(struct runner *w)
 	arch_cure_frame(r->map + frame, r->addr + frame, &back);
 	w->mailbox->frame = r->addr + frame;
 	w->mailbox->mask = t->saved_mask;
-	w->mailbox->host = 1;
+	w->mailbox->host = t->filtered ? PB_HOST_GUARDED : PB_HOST;
 }
 
 static int enter(struct runner *w, struct error *e)

@@ -80,6 +80,25 @@ case_dump_leave_running() {
 	finish A
 }
 
+# A filter that kills for any call of ours: it is suspended only as long as somebody traces the thread.
+case_dump_seccomp() {
+	local kills=0 took
+	start seccomp-kill
+	take_snapshot proc.before
+	fresh_images
+	took=$(now_us)
+	must_work "$ferry" dump -t "$pid" -D "$dir/images" -R
+	took=$(($(now_us) - took))
+	untouched
+	at_point() {
+		fresh_images
+		killed "$1" "$2" "$ferry" dump -t "$pid" -D "$dir/images" -R
+		as_before
+	}
+	all_points
+	finish A
+}
+
 # A dump that ends its target: it is there as before, or gone and then the image is whole.
 case_dump() {
 	local kills=0 took gone=0
@@ -198,4 +217,4 @@ one_copy() {
 	fi
 }
 
-run_cases "dump-leave-running dump pre-dump migrate" "$@"
+run_cases "dump-leave-running dump-seccomp dump pre-dump migrate" "$@"

@@ -155,7 +155,18 @@ static void keep_undo_list(struct pb_mailbox *m, const struct pb_entry *e, const
 		m->n_undo_fds--;
 }
 
-static void run_batch(struct pb_mailbox *m, struct pb_batch *b, uint64_t region)
+static int host_died(uint32_t word)
+{
+	return (word & FUTEX_OWNER_DIED) || !(word & FUTEX_TID_MASK);
+}
+
+/* No call may be made any more: nobody holds the thread's filter back. */
+static int must_be_quiet(const struct pb_mailbox *m, const uint32_t *host)
+{
+	return m->host == PB_HOST_GUARDED && host_died(__atomic_load_n(host, __ATOMIC_ACQUIRE));
+}
+
+static void run_batch(struct pb_mailbox *m, struct pb_batch *b, uint64_t region, const uint32_t *host)
 {
 	struct pb_entry *entries = (struct pb_entry *)(region + b->entries);
 	uint64_t args[6];
@@ -163,6 +174,10 @@ static void run_batch(struct pb_mailbox *m, struct pb_batch *b, uint64_t region)
 	b->failed = 0;
 	for (b->n_done = 0; b->n_done < b->n_entries; b->n_done++) {
 		struct pb_entry *e = &entries[b->n_done];
+		if (must_be_quiet(m, host)) {
+			b->failed = 1;
+			return;
+		}
 		int bad = fetch_args(b, entries, b->n_done, region, args);
 
 		if (bad)
@@ -185,11 +200,6 @@ static void futex_wake(uint32_t *word)
 	call(__NR_futex, (uint64_t)word, FUTEX_WAKE, INT32_MAX);
 }
 
-static int host_died(uint32_t word)
-{
-	return (word & FUTEX_OWNER_DIED) || !(word & FUTEX_TID_MASK);
-}
-
 /* Nobody has come for us: undo what can be undone from here and let the target go on. */
 static _Noreturn void cure(const struct pb_mailbox *m)
 {
@@ -206,6 +216,12 @@ static void wait_for_supervisor(struct pb_mailbox *m, uint32_t *host)
 	struct __kernel_timespec now;
 	uint32_t word;
 
+	/* Whoever comes takes the thread out of this loop. After it what can be done is done: without it the
+	 * thread would never run again. */
+	if (m->host == PB_HOST_GUARDED)
+		for (uint64_t i = 0; i < PB_GRACE_SPINS; i++)
+			if (!host_died(__atomic_load_n(host, __ATOMIC_ACQUIRE)))
+				return;
 	/* The kernel woke one of us; there is one word for all threads. */
 	futex_wake(host);
 	call(__NR_clock_gettime, MONOTONIC, (uint64_t)&now);
@@ -250,8 +266,9 @@ _Noreturn void pb_main(struct pb_mailbox *m)
 		while ((seq = __atomic_load_n(&m->seq, __ATOMIC_ACQUIRE)) == seen)
 			wait_for_batch(m, host, seen);
 		seen = seq;
-		run_batch(m, (struct pb_batch *)(region + m->batch), region);
+		run_batch(m, (struct pb_batch *)(region + m->batch), region, host);
 		__atomic_store_n(&m->done, seq, __ATOMIC_RELEASE);
-		futex_wake(&m->done);
+		if (!must_be_quiet(m, host))
+			futex_wake(&m->done);
 	}
 }

@@ -26,6 +26,7 @@
 #include <errno.h>
 #include <linux/capability.h>
 #include <linux/keyctl.h>
+#include <linux/seccomp.h>
 #include <linux/securebits.h>
 #include <sys/capability.h>
 #include <sys/prctl.h>
@@ -38,29 +39,6 @@
 #define CAPS_MAX 64
 
 /* --- capture ------------------------------------------------------------------------------------------- */
-static int creds_preflight(struct capture *c, struct process *p, struct error *e)
-{
-	(void)c;
-	for (size_t i = 0; i < p->n_threads; i++) {
-		pid_t tid = p->threads[i]->task.tid;
-		struct error gone = ERROR_INIT;
-		struct proc_status s;
-		int r = proc_status_read(p->pid, tid, &s, &gone);
-
-		if (r == -ENOENT || r == -ESRCH)
-			continue; /* a thread that has ended */
-		if (r < 0)
-			return error_say(e, -r, "%s", gone.text);
-		r = s.seccomp ? error_say(e, EOPNOTSUPP,
-					  "pid %d: has a seccomp filter, which cannot be restored yet", tid)
-			      : 0;
-		proc_status_deinit(&s);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
 static uint32_t *copy_ids(const uint32_t *ids, size_t n)
 {
 	return n ? xmemdup(ids, n * sizeof(*ids)) : NULL;
@@ -73,9 +51,11 @@ static int creds_from_status(pid_t pid, pid_t tid, Ferry__Creds **ret, struct er
 
 	if (r < 0)
 		return r;
-	if (s.seccomp) {
+	/* Looked for before the freeze, too (seccomp.c). */
+	if (s.seccomp == SECCOMP_MODE_STRICT) {
 		proc_status_deinit(&s);
-		return error_say(e, EOPNOTSUPP, "pid %d: has a seccomp filter, which cannot be restored yet",
+		return error_say(e, EOPNOTSUPP,
+				 "pid %d: thread %d is in seccomp's strict mode, which is not supported", pid,
 				 tid);
 	}
 
@@ -362,7 +342,6 @@ const struct state_kind kind_creds = {
 	.type = FERRY__RECORD_TYPE__RECORD_CREDS,
 	.scope = KIND_THREAD,
 	.descriptor = &ferry__creds__descriptor,
-	.preflight = creds_preflight,
 	.take_warm = creds_take_warm,
 	.ask = creds_ask,
 	.take = creds_take,

@@ -16,8 +16,9 @@
  *	kind_sigpending  before timers (what they raise comes last) and limits (RLIMIT_SIGPENDING)
  *	kind_timers      late, so that little of the time left passes; before limits, which count timers
  *	kind_limits      before creds: needs the privilege of the daemon
- *	kind_creds       last of all: drops privilege; then pdeathsig and dumpable, which it resets
- *	kind_regs        no batch, only finish: registers, xstate, rseq_cs and, at the very end, the mask
+ *	kind_seccomp     before creds: needs the privilege of the daemon; the filters act when the thread is
+ *let go kind_creds       last of all: drops privilege; then pdeathsig and dumpable, which it resets kind_regs
+ *no batch, only finish: registers, xstate, rseq_cs and, at the very end, the mask
  *
  * take() of sigpending and regs uses ptrace: the thread must be in a ptrace stop by then (its runner
  * stopped, its saved registers not needed to be back).  Timers are read in the batch, so before the queues.
@@ -25,4 +26,4 @@
 #include "state/kind.h"
 
 extern const struct state_kind kind_regs, kind_thread, kind_sigactions, kind_sigpending, kind_timers,
-	kind_creds, kind_limits, kind_sched, kind_process;
+	kind_creds, kind_limits, kind_sched, kind_process, kind_seccomp;

@@ -3,8 +3,6 @@
 
 #include <grp.h>
 #include <linux/capability.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <linux/securebits.h>
 #include <pthread.h>
 #include <sys/fsuid.h>
@@ -188,31 +186,6 @@ static void test_root(void **state)
 	move(run_plain);
 }
 
-static void run_filtered(void)
-{
-	struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-	struct sock_fprog filter = {1, &allow};
-
-	MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
-	MUST(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0));
-	wait_with_second();
-}
-
-static void test_seccomp(void **state)
-{
-	(void)state;
-	struct error e = ERROR_INIT;
-	struct side s;
-	pid_t pid = begin(run_filtered);
-	char text[100];
-
-	side_list(&s, pid);
-	assert_int_equal(kind_creds.preflight(NULL, &s.p, &e), -EOPNOTSUPP);
-	snprintf(text, sizeof(text), "pid %d: has a seccomp filter, which cannot be restored yet", pid);
-	assert_string_equal(e.text, text);
-	finish(pid);
-}
-
 static void test_check(void **state)
 {
 	(void)state;
@@ -252,7 +225,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_mixture), cmocka_unit_test(test_second_mixture),
 		cmocka_unit_test(test_user),    cmocka_unit_test(test_root),
-		cmocka_unit_test(test_seccomp), cmocka_unit_test(test_check),
+		cmocka_unit_test(test_check),
 	};
 
 	if (geteuid() != 0)
