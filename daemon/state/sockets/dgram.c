@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sockets of IPv4 and IPv6 without a connection: UDP, UDP-Lite, raw, and ping (ICMP datagrams).
+ * Sockets of IPv4 and IPv6 without a connection: UDP-Lite, raw, and ping (ICMP datagrams); and what UDP
+ * (inet.c) has in common with them.
  *
  * getpeername(2) does not show a peer without a port, which raw and ping sockets have: it is read in
  * /proc/PID/net. What half of a socket is shut down shows in poll(2), but for one that only cannot send:
@@ -20,8 +21,8 @@
 #include <sys/socket.h>
 
 #include "base/util.h"
+#include "state/sockets/dgram.h"
 #include "state/sockets/groups.h"
-#include "state/sockets/inet.h"
 #include "state/sockets/socket.h"
 
 #ifndef SO_COOKIE
@@ -36,8 +37,8 @@ static bool dgram_match(const struct fd_facts *f)
 		return false;
 	if (f->type == SOCK_RAW)
 		return true;
-	return f->type == SOCK_DGRAM && (f->protocol == IPPROTO_UDP || f->protocol == IPPROTO_UDPLITE ||
-					 f->protocol == IPPROTO_ICMP || f->protocol == IPPROTO_ICMPV6);
+	return f->type == SOCK_DGRAM && (f->protocol == IPPROTO_UDPLITE || f->protocol == IPPROTO_ICMP ||
+					 f->protocol == IPPROTO_ICMPV6);
 }
 
 static const char *kind_of(int type, int protocol)
@@ -178,7 +179,7 @@ static int ask_diag(int netlink, const struct fd_facts *f, const union inet_addr
 }
 
 static uint32_t shutdown_of(const struct fd_facts *f, const union inet_address *local,
-			    const Ferry__DgramSocket *m)
+			    const ProtobufCBinaryData *peer_data)
 {
 	struct pollfd p = {.fd = f->copy, .events = POLLRDHUP};
 	union inet_address peer = {.sa.sa_family = f->domain};
@@ -192,8 +193,8 @@ static uint32_t shutdown_of(const struct fd_facts *f, const union inet_address *
 		return bits;
 	cleanup_close int netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
 
-	if (m->peer.len)
-		memcpy(&peer, m->peer.data, m->peer.len);
+	if (peer_data->len)
+		memcpy(&peer, peer_data->data, MIN(peer_data->len, sizeof(peer)));
 	if (netlink >= 0)
 		(void)ask_diag(netlink, f, local, &peer, &bits);
 	return bits;
@@ -220,6 +221,24 @@ static int refuse_half_written(const struct fd_facts *f, struct error *e)
 		f->pid, f->fd, kind_of(f->type, f->protocol));
 }
 
+int dgram_capture_more(const struct fd_facts *f, FileDescription *m, const union inet_address *local,
+		       const ProtobufCBinaryData *peer, struct error *e)
+{
+	Ferry__DgramSocket *d = m->socket->dgram;
+
+	if (!d) {
+		d = m->socket->dgram = xmalloc(sizeof(*d));
+		ferry__dgram_socket__init(d);
+	}
+	int r = groups_capture(f, d, e);
+
+	if (r >= 0 && f->frozen && has_ports(f->type, f->protocol))
+		r = refuse_half_written(f, e);
+	if (r >= 0)
+		d->shutdown = shutdown_of(f, local, peer);
+	return r;
+}
+
 static int dgram_capture(struct capture *c, struct fd_facts *f, FileDescription *m, struct error *e)
 {
 	union inet_address local = {0};
@@ -242,16 +261,11 @@ static int dgram_capture(struct capture *c, struct fd_facts *f, FileDescription 
 		inet_put_address(&d->local, &local, size_of(&local));
 	r = capture_peer(f, d, e);
 	if (r >= 0)
-		r = groups_capture(f, d, e);
-	if (r >= 0 && f->frozen && has_ports(f->type, f->protocol))
-		r = refuse_half_written(f, e);
-	if (r < 0)
-		return r;
-	d->shutdown = shutdown_of(f, &local, d);
-	if (f->frozen && ioctl(f->copy, FIONREAD, &queued) == 0 && queued)
+		r = dgram_capture_more(f, m, &local, &d->peer, e);
+	if (r >= 0 && f->frozen && ioctl(f->copy, FIONREAD, &queued) == 0 && queued)
 		events_log(c->events, 2, "pid %d fd %d: datagrams that wait in its %s socket are dropped",
 			   f->pid, f->fd, kind_of(f->type, f->protocol));
-	return 0;
+	return r;
 }
 
 /* --- destination ---------------------------------------------------------------------------------------- */
@@ -261,23 +275,11 @@ static const char *kind_name(const FileDescription *m)
 	return kind_of(m->socket->type, m->socket->protocol);
 }
 
-static int take_address(const FileDescription *m, const ProtobufCBinaryData *from, union inet_address *ret,
-			struct error *e)
-{
-	memset(ret, 0, sizeof(*ret));
-	if (from->len == sizeof(ret->v4) || from->len == sizeof(ret->v6))
-		memcpy(ret, from->data, from->len);
-	return ret->sa.sa_family && from->len == size_of(ret)
-		       ? 0
-		       : error_say(e, EPROTO, "pid %d fd %d: the image has an address of %zu bytes", m->pid,
-				   m->fd, from->len);
-}
-
 static int bind_local(int fd, const FileDescription *m, struct error *e)
 {
 	union inet_address local;
 	char text[64];
-	int r = m->socket->dgram->local.len ? take_address(m, &m->socket->dgram->local, &local, e) : 1;
+	int r = m->socket->dgram->local.len ? inet_get_address(m, &m->socket->dgram->local, &local, e) : 1;
 
 	if (r != 0)
 		return MIN(r, 0);
@@ -291,7 +293,7 @@ static int connect_peer(int fd, const FileDescription *m, struct error *e)
 {
 	union inet_address peer;
 	char text[64];
-	int r = m->socket->dgram->peer.len ? take_address(m, &m->socket->dgram->peer, &peer, e) : 1;
+	int r = m->socket->dgram->peer.len ? inet_get_address(m, &m->socket->dgram->peer, &peer, e) : 1;
 
 	if (r != 0)
 		return MIN(r, 0);
@@ -330,6 +332,22 @@ static int dgram_check(struct rebuild *r, const FileDescription *m, struct error
 	return ret < 0 ? ret : groups_check(m, e);
 }
 
+int dgram_rebuild_more(int fd, const FileDescription *m, struct error *e)
+{
+	uint32_t bits = m->socket->dgram->shutdown;
+	int r = groups_join(fd, m, e);
+
+	/* One that is not connected reports ENOTCONN, and is shut down all the same. */
+	if (r >= 0 && bits &&
+	    shutdown(fd, bits == 3              ? SHUT_RDWR
+			 : bits == SHUT_SENDING ? SHUT_WR
+						: SHUT_RD) < 0 &&
+	    errno != ENOTCONN)
+		r = error_set(e, errno, "pid %d fd %d: shutting its %s socket down", m->pid, m->fd,
+			      kind_name(m));
+	return r;
+}
+
 static int dgram_open(struct rebuild *r, const FileDescription *m, int *ret_fd, struct error *e)
 {
 	cleanup_close int fd = -1;
@@ -337,27 +355,16 @@ static int dgram_open(struct rebuild *r, const FileDescription *m, int *ret_fd, 
 
 	(void)r;
 	if (ret >= 0)
-		ret = groups_join(fd, m, e);
-	if (ret >= 0)
 		ret = connect_peer(fd, m, e);
-	if (ret < 0)
-		return ret;
-	/* One that is not connected reports ENOTCONN, and is shut down all the same. */
-	uint32_t bits = m->socket->dgram->shutdown;
-
-	if (bits &&
-	    shutdown(fd, bits == 3              ? SHUT_RDWR
-			 : bits == SHUT_SENDING ? SHUT_WR
-						: SHUT_RD) < 0 &&
-	    errno != ENOTCONN)
-		return error_set(e, errno, "pid %d fd %d: shutting its %s socket down", m->pid, m->fd,
-				 kind_name(m));
-	*ret_fd = TAKE_FD(fd);
-	return 0;
+	if (ret >= 0)
+		ret = dgram_rebuild_more(fd, m, e);
+	if (ret >= 0)
+		*ret_fd = TAKE_FD(fd);
+	return ret;
 }
 
 const struct fd_type fd_dgram = {
-	.name = "UDP, UDP-Lite, raw or ping socket",
+	.name = "UDP-Lite, raw or ping socket",
 	.kind = FILE_KIND(DGRAM),
 	.match = dgram_match,
 	.capture = dgram_capture,

@@ -119,7 +119,7 @@ static int ask_v6(const struct fd_facts *f, char *text, Ferry__DgramSocket *m, s
 	return r;
 }
 
-int groups_capture(struct fd_facts *f, Ferry__DgramSocket *m, struct error *e)
+int groups_capture(const struct fd_facts *f, Ferry__DgramSocket *m, struct error *e)
 {
 	char path[64];
 	cleanup_free char *v4 = NULL, *v6 = NULL;

@@ -14,6 +14,8 @@
 
 #include "base/util.h"
 #include "state/sockets/address.h"
+#include "state/sockets/dgram.h"
+#include "state/sockets/groups.h"
 #include "state/sockets/socket.h"
 #include "state/sockets/tcp_source.h"
 
@@ -106,7 +108,7 @@ static int capture_udp(struct capture *c, struct fd_facts *f, const union inet_a
 	if (f->frozen && ioctl(f->copy, FIONREAD, &queued) == 0 && queued)
 		events_log(c->events, 2, "pid %d fd %d: datagrams that wait in its UDP socket are dropped",
 			   f->pid, f->fd);
-	return 0;
+	return dgram_capture_more(f, m, local, &s->peer, e);
 }
 
 /* Does the address come along with its sockets? */
@@ -249,6 +251,8 @@ static int make(struct rebuild *r, const FileDescription *m, bool trial, int *re
 		x = socket_finish(fd, m, e);
 	if (x >= 0 && s->local.len && !closed)
 		x = bind_local(fd, m, e);
+	if (x >= 0 && trial && m->socket->dgram)
+		x = groups_check(m, e);
 	if (x < 0 || trial)
 		return x;
 	if (s->listening && listen(fd, s->backlog) < 0)
@@ -261,6 +265,8 @@ static int make(struct rebuild *r, const FileDescription *m, bool trial, int *re
 			return error_set(e, errno, "pid %d fd %d: connecting its UDP socket to %s", m->pid,
 					 m->fd, inet_text(&peer, text, sizeof(text)));
 	}
+	if (m->socket->dgram && dgram_rebuild_more(fd, m, e) < 0)
+		return -e->code;
 	*ret_fd = TAKE_FD(fd);
 	return 0;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Ping sockets (ICMP datagrams): their number stays, so answers find them. */
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <linux/icmp.h>
 #include <netinet/in.h>
 
@@ -37,6 +38,13 @@ int main(int argc, char **argv)
 	struct sockopt o[] = {OPT(SOL_IP, IP_TTL, 9), OPT(SOL_IP, IP_RECVERR, 1)};
 
 	test_init(argc, argv);
+	/* Of this network namespace only. */
+	int range = open("/proc/sys/net/ipv4/ping_group_range", O_WRONLY | O_CLOEXEC);
+
+	if (range >= 0) {
+		(void)!write(range, "0 100", 5);
+		close(range);
+	}
 	int fd = socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP);
 
 	if (fd < 0)
