@@ -150,6 +150,7 @@ int session_look_all(struct session *s, enum session_when when, struct error *e)
 	int r = 0;
 
 	s->memory->userfaults_seen = s->memory->userfaults;
+	s->memory->one_process = s->tree->n == 1;
 	for (size_t i = 0; i < s->tree->n && r >= 0; i++) {
 		struct process *p = s->tree->procs[i];
 		struct memory_process *mp = p->data;

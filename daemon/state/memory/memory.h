@@ -150,6 +150,7 @@ struct memory {
 	uint8_t *buffer;        /* STREAM_MAX_RUN */
 	bool userfaults;        /* the tree has userfaultfds of its own: every look reads VmFlags anew */
 	bool userfaults_seen;   /* the last look at all of the tree did so */
+	bool one_process;       /* so it was at the last look at all of the tree */
 };
 
 struct memory *memory_new(void);
@@ -232,6 +233,10 @@ void memory_objects_collect(struct memory *m);
  */
 void swapped_look(struct memory_process *mp);
 ssize_t memory_read(const struct memory_process *mp, void *data, size_t length, uint64_t addr);
+/* gather.c: read some of @n ranges into @m's buffer, one after the other, in one call. Returns how many, from
+ * the first on, have been read whole; 0 where that is not possible. Target stopped or running. */
+size_t memory_gather(const struct memory *m, const struct memory_process *mp, const struct page_range *r,
+		     size_t n);
 /* forks.c: certainly none since the last call (and at the first one nothing is known). */
 bool forks_none(struct memory_process *mp);
 /* Between the collect of a round and its send. */

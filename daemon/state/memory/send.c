@@ -100,9 +100,8 @@ static int put_run(struct sender *s, uint64_t addr, uint64_t length, const uint8
 }
 
 /* Send what was read: runs of pages with content, and runs of zeros. */
-static int put_buffer(struct sender *s, uint64_t addr, size_t n, struct error *e)
+static int put_buffer(struct sender *s, uint64_t addr, const uint8_t *b, size_t n, struct error *e)
 {
-	const uint8_t *b = s->m->buffer;
 	enum verdict run = DATA;
 	size_t begin = 0;
 	int r = 0;
@@ -150,7 +149,7 @@ static int send_range(struct sender *s, uint64_t start, uint64_t end, struct err
 		}
 		n &= ~(s->unit - 1);
 		uint64_t before = s->st->bytes;
-		int r = put_buffer(s, start, n, e);
+		int r = put_buffer(s, start, s->m->buffer, n, e);
 
 		if (r < 0)
 			return r;
@@ -161,12 +160,37 @@ static int send_range(struct sender *s, uint64_t start, uint64_t end, struct err
 	return 0;
 }
 
+/* As many of the ranges as can be read at once. Returns their number (0: the first has to be read alone). */
+static ssize_t send_gathered(struct sender *s, const struct page_range *range, size_t n, struct error *e)
+{
+	const uint8_t *data = s->m->buffer;
+	uint64_t before = s->st->bytes;
+
+	if (s->unit != PAGE_SIZE_BYTES)
+		return 0;
+	s->young = s->ages && young_is(s->mp);
+	n = memory_gather(s->m, s->mp, range, n);
+	for (size_t i = 0; i < n; i++) {
+		int r = put_buffer(s, range[i].start, data, range[i].end - range[i].start, e);
+
+		if (r < 0)
+			return r;
+		data += range[i].end - range[i].start;
+	}
+	if (!s->final)
+		pace(s->m, s->st->bytes - before);
+	return (ssize_t)n;
+}
+
 static int send_set(struct sender *s, const struct page_set *set, struct error *e)
 {
 	int r = 0;
 
-	for (size_t i = 0; i < set->n && r >= 0; i++) {
-		r = send_range(s, set->r[i].start, set->r[i].end, e);
+	for (size_t i = 0; i < set->n && r >= 0;) {
+		ssize_t n = send_gathered(s, set->r + i, set->n - i, e);
+
+		r = n ? (int)MIN(n, 0) : send_range(s, set->r[i].start, set->r[i].end, e);
+		i += n > 0 ? (size_t)n : 1;
 		if (r >= 0 && !s->final)
 			r = job_check_abort(e);
 	}
