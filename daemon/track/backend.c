@@ -3,7 +3,7 @@
  * A plugin is code of others: everything about it is checked before it is used, and each defect is told with
  * the file's name.  The ELF headers are looked at first, because the dynamic linker maps a file that was cut
  * short as if it were whole, and the first access behind its end would kill this program.  What else its code
- * may do when it is loaded and probed, it does in a child first.
+ * may do when it is loaded and probed, it does in a child first, which has some seconds for it.
  */
 #include "track/backend.h"
 
@@ -91,6 +91,7 @@ static int load(const char *dir, const char *name, struct backend *ret, struct e
 
 	if (r < 0)
 		return r;
+	trial_calls("its loading");
 	void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
 
 	if (!handle) {
@@ -102,6 +103,7 @@ static int load(const char *dir, const char *name, struct backend *ret, struct e
 	const struct dirty_backend_ops *(*get)(void);
 
 	*(void **)&get = dlsym(handle, "ferry_dirty_backend");
+	trial_calls("ferry_dirty_backend()");
 	const struct dirty_backend_ops *ops = get ? get() : NULL;
 	const char *why = get ? defect_of(ops, name) : "it does not export ferry_dirty_backend()";
 
@@ -129,6 +131,7 @@ void backend_close(struct backend *b)
 static int probe(const struct backend *b, char *why, size_t size)
 {
 	why[0] = 0;
+	trial_calls("probe()");
 	int r = b->ops->probe(why, size);
 
 	why[size - 1] = 0;
@@ -212,7 +215,7 @@ static int examine(const char *dir, struct backend_info *info)
 {
 	struct candidate c = {dir, *info};
 	char how[128];
-	int r = trial_run(examine_here, &c, sizeof(c), how, sizeof(how));
+	int r = trial_run(examine_here, &c, sizeof(c), TRIAL_LIMIT_MS, how, sizeof(how));
 
 	if (r == 0)
 		*info = c.info;

@@ -107,6 +107,7 @@ static int lab_open(struct lab *l, struct error *e)
 
 static void lab_close(struct lab *l)
 {
+	trial_calls("detach()");
 	if (l->session)
 		l->ops->detach(l->session);
 	if (l->pid > 0) {
@@ -154,6 +155,7 @@ static int attach(struct lab *l, struct error *e)
 	if (r >= 0)
 		r = task_save(&l->task, e);
 	if (r >= 0) {
+		trial_calls("attach()");
 		r = l->ops->attach(&t, &l->session, l->why, sizeof(l->why));
 		if (r < 0)
 			error_say(e, -r, "%s", l->why);
@@ -196,8 +198,11 @@ static int collect(struct lab *l, enum dirty_collect_mode mode, bool first, stru
 {
 	const struct dirty_range *ranges = NULL;
 	ssize_t n = 0;
+
+	trial_calls("begin()");
 	int r = l->ops->begin(l->session, mode, l->why, sizeof(l->why));
 
+	trial_calls(first ? "arm()" : "collect()");
 	if (r >= 0 && first)
 		r = l->ops->arm(l->session, &l->vma, l->why, sizeof(l->why));
 	else if (r >= 0)
@@ -208,6 +213,7 @@ static int collect(struct lab *l, enum dirty_collect_mode mode, bool first, stru
 		r = compare(l, ranges, n, e);
 		if (r < 0)
 			return r;
+		trial_calls("end()");
 		r = l->ops->end(l->session, mode, l->why, sizeof(l->why));
 	}
 	if (r < 0 || n < 0)
@@ -302,7 +308,7 @@ int backend_measure(const struct backend *b, struct backend_cost *ret, struct er
 {
 	struct trial t = {.backend = b, .e = *e};
 	char how[128];
-	int r = trial_run(measure_here, &t, sizeof(t), how, sizeof(how));
+	int r = trial_run(measure_here, &t, sizeof(t), TRIAL_LIMIT_MS, how, sizeof(how));
 
 	if (r < 0)
 		return error_say(e, -r, "backend %s %s", b->path, how);

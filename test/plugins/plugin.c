@@ -14,6 +14,14 @@ __attribute__((constructor)) static void crash(void)
 }
 #endif
 
+#if defined(PLUGIN_hang_probe) || defined(PLUGIN_hang_collect) || defined(PLUGIN_hang_closed)
+static void hang(void)
+{
+	for (;;)
+		pause();
+}
+#endif
+
 static int probe(char *why, size_t why_size)
 {
 #if defined(PLUGIN_refuses)
@@ -25,6 +33,18 @@ static int probe(char *why, size_t why_size)
 	return 7;
 #elif defined(PLUGIN_crash_probe)
 	*(volatile char *)why_size = why[0]; /* the arguments mixed up */
+	return 0;
+#elif defined(PLUGIN_hang_probe)
+	(void)why;
+	(void)why_size;
+	hang();
+	return 0;
+#elif defined(PLUGIN_hang_closed)
+	(void)why;
+	(void)why_size;
+	for (int fd = 0; fd < 1024; fd++)
+		close(fd);
+	hang();
 	return 0;
 #elif defined(PLUGIN_exit_probe)
 	(void)why;
@@ -45,7 +65,7 @@ static int attach(const struct dirty_target *t, struct dirty_session **ret, char
 	(void)why;
 	(void)why_size;
 	abort();
-#elif defined(PLUGIN_crash_collect)
+#elif defined(PLUGIN_crash_collect) || defined(PLUGIN_hang_collect)
 	(void)t;
 	(void)why;
 	(void)why_size;
@@ -74,7 +94,7 @@ static int arm(struct dirty_session *s, const struct dirty_vma *v, char *why, si
 	(void)v;
 	(void)why;
 	(void)why_size;
-#ifdef PLUGIN_crash_collect
+#if defined(PLUGIN_crash_collect) || defined(PLUGIN_hang_collect)
 	return 0;
 #else
 	return 1;
@@ -90,8 +110,11 @@ static ssize_t collect(struct dirty_session *s, const struct dirty_vma *v, enum 
 	(void)ret_ranges;
 	(void)why;
 	(void)why_size;
-#ifdef PLUGIN_crash_collect
+#if defined(PLUGIN_crash_collect)
 	abort();
+#elif defined(PLUGIN_hang_collect)
+	hang();
+	return 0;
 #else
 	return -EPERM;
 #endif

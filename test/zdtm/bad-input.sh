@@ -263,7 +263,7 @@ case_bad_backend() {
 	refuses_backend 'text.so.*not a shared object' text "$broken"
 	refuses_backend 'cut.so.*cut short' cut "$broken"
 	refuses_backend 'fifo.so.*not a regular file' fifo "$broken"
-	refuses_backend 'crash-load.so crashed .signal 6' crash-load "$plugins"
+	refuses_backend 'crash-load.so crashed in its loading .signal 6' crash-load "$plugins"
 	refuses_backend 'crash-probe.so crashed' crash-probe "$plugins"
 	refuses_backend 'exit-probe.so ended' exit-probe "$plugins"
 	untouched

@@ -81,13 +81,23 @@ static void test_defects(void **state)
 	refused(plugins, "no-detach", ENOEXEC, "no detach()");
 	refused(plugins, "refuses", EOPNOTSUPP, "does not work here: it never works");
 	refused(plugins, "bad-probe", ENOEXEC, "returned 7");
-	refused(plugins, "crash-load", ENOEXEC, "crashed (signal 6");
-	refused(plugins, "crash-probe", ENOEXEC, "crashed");
-	refused(plugins, "exit-probe", ENOEXEC, "ended the process that called it (code 3)");
+	refused(plugins, "crash-load", ENOEXEC, "crashed in its loading (signal 6");
+	refused(plugins, "crash-probe", ENOEXEC, "crashed in probe()");
+	refused(plugins, "exit-probe", ENOEXEC, "ended the process that called it in probe() (code 3)");
 	refused(plugins, "missing", ENOENT, "cannot be opened");
 	refused(plugins, "../x", EINVAL, "not the name");
 	refused(plugins, "", EINVAL, "not the name");
 	refused("/nonexistent", "good", ENOENT, "/nonexistent/good.so");
+}
+
+/* One that also closes what it could answer with: it looks as if it had ended. */
+static void test_hangs(void **state)
+{
+	(void)state;
+	cleanup_free char *dir = xasprintf("%s-hang", plugins);
+
+	refused(dir, "hang-probe", ENOEXEC, "did not come back from probe() within");
+	refused(dir, "hang-closed", ENOEXEC, "did not come back from probe() within");
 }
 
 static void put(const char *name, const void *data, size_t size)
@@ -173,6 +183,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_defects),
+		cmocka_unit_test(test_hangs),
 		cmocka_unit_test(test_files_that_are_no_plugins),
 		cmocka_unit_test(test_choice),
 		cmocka_unit_test(test_list),

@@ -85,10 +85,13 @@ static void test_failure(void **state)
 static void test_crash(void **state)
 {
 	(void)state;
-	static const char *const names[] = {"crash-attach", "crash-collect"};
-	cleanup_free char *dir = xasprintf("%s/test-backends", top);
+	static const char *const names[] = {"crash-attach", "crash-collect", "hang-collect"};
+	static const char *const words[] = {"crashed in attach()", "crashed in collect()",
+					    "did not come back from collect() within"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		cleanup_free char *dir =
+			xasprintf("%s/test-backends%s", top, names[i][0] == 'h' ? "-hang" : "");
 		struct backend b;
 		struct backend_cost c;
 		struct error e = ERROR_INIT;
@@ -96,7 +99,8 @@ static void test_crash(void **state)
 		assert_int_equal(backend_open(names[i], dir, &b, NULL, &e), 0);
 		assert_int_equal(backend_measure(&b, &c, &e), -ENOEXEC);
 		assert_non_null(strstr(e.text, names[i]));
-		assert_non_null(strstr(e.text, "crashed"));
+		assert_non_null(strstr(e.text, words[i]));
+		assert_int_equal(waitpid(-1, NULL, __WALL | WNOHANG), -1);
 		backend_close(&b);
 	}
 }
