@@ -51,6 +51,10 @@ struct memory_object {
 	bool quiet, alone; /* of sure.c: nothing untold since the last round; nobody outside has it */
 	uint64_t mapped, mapped_now, n_mapped; /* of sure.c: a hash of who maps it where */
 	uint64_t noisy;                        /* ns: when it was not quiet last */
+	int watch;                             /* of holders.c; 0: none */
+	bool opened;                           /* since it was asked last, as far as it is watched */
+	bool asked, held;                      /* of the look at all descriptors */
+	unsigned looks;                        /* of these one after the other that found none of it */
 	uint64_t collected;                    /* ns: when a mapping of it was protected last */
 	struct page_set young;                 /* read soon after that: to be read again */
 	uint64_t young_since;                  /* ns: when the last of them were protected */
@@ -141,6 +145,8 @@ struct memory {
 	struct backend backend; /* ops NULL: no tracking */
 	struct tree *tree;      /* whose processes are followed; NULL: not looked at yet */
 	bool asked;             /* since the freeze: memory_objects_ask */
+	int inotify;            /* of holders.c; -1: none */
+	uint64_t holders_next;  /* ns: not before */
 	struct memory_object **objects;
 	size_t n_objects;
 	uint64_t next_id;
@@ -229,6 +235,13 @@ int memory_object_changes(struct memory *m, struct memory_object *o, bool final,
 void memory_objects_ask(struct memory *m, bool final);
 /* Frozen: what was written to those that are sure, into `dirty`. */
 void memory_objects_collect(struct memory *m);
+/* holders.c: what became known of objects that are watched, into `opened`; watch one (false: cannot be); look
+ * for descriptors of all that are `asked`, into `held` and `looks` (false: not yet, it would take too much
+ * time). */
+#define HOLDERS_LOOKS 2 /* that find none, in different rounds, before there is none */
+void holders_listen(struct memory *m);
+bool holders_watch(struct memory *m, struct memory_object *o);
+bool holders_look(struct memory *m);
 /* swapped.c: what is in swap stays there, although it is read: with the look at the layout, and as pread(2).
  */
 void swapped_look(struct memory_process *mp);

@@ -47,6 +47,7 @@ struct memory *memory_new(void)
 
 	m->buffer = xmalloc(STREAM_MAX_RUN);
 	m->next_id = 1;
+	m->inotify = -1;
 	m->max_map_count = read_max_map_count();
 	return m;
 }
@@ -75,6 +76,8 @@ void memory_free(struct memory *m)
 	for (size_t i = 0; i < m->n_objects; i++)
 		object_free(m->objects[i]);
 	free(m->objects);
+	if (m->inotify >= 0)
+		close(m->inotify);
 	free(m->buffer);
 	if (m->backend.ops)
 		backend_close(&m->backend);

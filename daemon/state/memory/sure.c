@@ -5,9 +5,9 @@
  * If they do, the frozen pass takes what they report and need not compare every page (shared.c): its time
  * does not grow with the memory.  They do if no other way leads to it, and none did for a moment:
  *
- *  - it has no name and no descriptor: shared anonymous memory, System V segments.  What a descriptor does
- *    (write, truncate, a mapping that comes and goes) leaves no sure trace, so memfds and files are always
- * compared;
+ *  - nobody has a descriptor of it: shared anonymous memory, System V segments; a memfd or a file on tmpfs
+ *    when all of them are closed.  What a descriptor does (write, truncate, a mapping that comes and goes)
+ *    leaves no sure trace, so such an object is compared while there is one (holders.c);
  *  - all mappings of it, in all processes of the tree, are tracked, and are exactly those of the last round:
  * what was written through one that is gone since is not known;
  *  - the backend says that nothing was done with them that it does not tell (shared_sure): a second mapping
@@ -25,8 +25,8 @@
  * What has no end that could be seen gets time to end: before that comparison a tenth of a second without
  * anything of the above (a call that began to take pages away before the memory was tracked), and pages read
  * sooner than MEMORY_YOUNG_NS after their protection are read again later (a call of another process that
- * holds a page and is about to write it).  Not covered: a privileged process that maps the memory for a
- * moment through /proc/PID/map_files.
+ * holds a page and is about to write it).  A privileged process can open the memory through
+ * /proc/PID/map_files; where the kernel tells of that (holders.c), it counts as noise.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -44,9 +44,16 @@
 #define INIT_PID_NS 0xeffffffcu /* inode number of the first pid namespace (linux/nsfs.h) */
 #define TICK_NS     10000000ull /* of start times */
 
+/* It can have descriptors. */
+static bool is_file(const struct memory_object *o)
+{
+	return o->kind == FERRY__OBJECT_KIND__OBJECT_MEMFD || o->kind == FERRY__OBJECT_KIND__OBJECT_TMPFS;
+}
+
 static bool may_be(const struct memory_object *o)
 {
-	return (o->kind == FERRY__OBJECT_KIND__OBJECT_SHMEM || o->kind == FERRY__OBJECT_KIND__OBJECT_SYSV) &&
+	return (o->kind == FERRY__OBJECT_KIND__OBJECT_SHMEM || o->kind == FERRY__OBJECT_KIND__OBJECT_SYSV ||
+		is_file(o)) &&
 	       !o->huge_page_size;
 }
 
@@ -101,17 +108,21 @@ static void ask_segment(struct memory_object *o)
 
 /* --- processes outside of the tree ------------------------------------------------------------------ */
 
+static bool sees_all(void)
+{
+	struct stat ns;
+
+	return stat("/proc/self/ns/pid", &ns) == 0 && ns.st_ino == INIT_PID_NS;
+}
+
 /* Processes of other pid namespaces that we cannot see could have it only from a common ancestor, so it would
  * be older than the tree. (The clock that times of files are taken from can be set; the one of processes
  * cannot.) */
 static bool is_younger(const struct memory_object *o, const struct process *root)
 {
-	struct stat ns;
 	struct statx sx;
 	struct timespec boot, real;
 
-	if (stat("/proc/self/ns/pid", &ns) == 0 && ns.st_ino == INIT_PID_NS)
-		return true; /* we see all */
 	if (statx(o->fd, "", AT_EMPTY_PATH, STATX_BTIME, &sx) < 0 || !(sx.stx_mask & STATX_BTIME))
 		return false;
 	clock_gettime(CLOCK_BOOTTIME, &boot);
@@ -130,7 +141,8 @@ static bool nobody_else(const struct memory *m, const struct memory_object *o)
 
 	if (o->kind == FERRY__OBJECT_KIND__OBJECT_SYSV)
 		return true; /* the count of attachments says it */
-	return is_younger(o, m->tree->procs[0]) && !memory_outside_mapper(m->tree, o->dev, o->ino, comm);
+	return (sees_all() || (!is_file(o) && is_younger(o, m->tree->procs[0]))) &&
+	       !memory_outside_mapper(m->tree, o->dev, o->ino, comm);
 }
 
 /* ------------------------------------------------------------------------------------------------- */
@@ -145,28 +157,52 @@ static void conclude(struct memory *m, struct memory_object *o, bool complete, b
 	o->mapped = o->mapped_now;
 	if (!o->quiet) {
 		o->sure = o->alone = false;
+		o->looks = 0;
 		o->noisy = now;
 		return;
 	}
 	if (final || o->sure || now - o->noisy < CALM_NS)
 		return;
-	if (!o->alone)
-		o->alone = nobody_else(m, o);
+	if (!o->alone) {
+		bool told = holders_watch(m, o);
+
+		o->asked = told && is_file(o);
+		o->alone = !is_file(o) && nobody_else(m, o);
+	}
 	o->ready = o->alone;
+}
+
+/* Those that could have descriptors, all by one look. */
+static void ask_holders(struct memory *m)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < m->n_objects; i++)
+		any |= m->objects[i]->asked;
+	if (!any || !holders_look(m))
+		return;
+	for (size_t i = 0; i < m->n_objects; i++) {
+		struct memory_object *o = m->objects[i];
+
+		if (o->asked)
+			o->ready = o->alone = o->looks >= HOLDERS_LOOKS && nobody_else(m, o);
+	}
 }
 
 void memory_objects_ask(struct memory *m, bool final)
 {
 	bool complete = m->tree && m->backend.ops && m->backend.ops->shared_sure, any = false;
 
+	holders_listen(m);
 	for (size_t i = 0; i < m->n_objects; i++) {
 		struct memory_object *o = m->objects[i];
 
-		o->ready = false;
-		o->quiet = may_be(o);
+		o->ready = o->asked = false;
+		o->quiet = may_be(o) && !o->opened;
+		o->opened = false;
 		o->mapped_now = 1;
 		o->n_mapped = 0;
-		any |= o->quiet;
+		any |= may_be(o);
 	}
 	if (!complete || !any)
 		return;
@@ -184,6 +220,7 @@ void memory_objects_ask(struct memory *m, bool final)
 	for (size_t i = 0; i < m->n_objects; i++)
 		if (may_be(m->objects[i]))
 			conclude(m, m->objects[i], complete, final);
+	ask_holders(m);
 }
 
 /* --- the frozen pass --------------------------------------------------------------------------------- */
