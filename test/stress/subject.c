@@ -124,6 +124,9 @@ void subject_end(struct subject *s)
 {
 	kill_and_wait(s->helper);
 	kill_and_wait(s->pid);
+	cleanup_free char *file = xasprintf(STRESS_FILE, s->pid);
+
+	unlink(file); /* where the way made one */
 	if (s->mem >= 0)
 		close(s->mem);
 	if (s->helper_mem >= 0)

@@ -106,9 +106,9 @@ const char *program_path(void)
 
 static const struct way *find(const char *name)
 {
-	static const struct way *const all[] = {ways_stores, ways_kernel,  ways_rings,  ways_others,
-						ways_shared, ways_maps,    ways_advice, ways_hugetlb,
-						ways_procs,  ways_pressure};
+	static const struct way *const all[] = {ways_stores,  ways_kernel, ways_rings,   ways_others,
+						ways_shared,  ways_sure,   ways_maps,    ways_advice,
+						ways_hugetlb, ways_procs,  ways_pressure};
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		for (const struct way *w = all[i]; w->name; w++)

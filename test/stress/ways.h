@@ -17,6 +17,7 @@
 #define CONTROL_ADDR  0x10000000000ull
 #define CONTROL_MAGIC 0x66657272792d7374ull
 #define MAX_WRITERS   8
+#define STRESS_FILE   "/dev/shm/ferry-stress-%d" /* of the target's pid; the driver removes it */
 #define PAGE          4096ul
 
 struct control {
@@ -57,8 +58,8 @@ struct way {
 	void (*step)(unsigned writer); /* over and over */
 	void (*helper)(pid_t target);  /* a step of the helper */
 };
-extern const struct way ways_stores[], ways_kernel[], ways_rings[], ways_others[], ways_shared[], ways_maps[],
-	ways_advice[], ways_hugetlb[], ways_procs[], ways_pressure[];
+extern const struct way ways_stores[], ways_kernel[], ways_rings[], ways_others[], ways_shared[], ways_sure[],
+	ways_maps[], ways_advice[], ways_hugetlb[], ways_procs[], ways_pressure[];
 
 #define CONTROL ((struct control *)CONTROL_ADDR)
 
