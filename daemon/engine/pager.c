@@ -57,6 +57,9 @@ static void end_space(struct pager *p, size_t space)
 	if (x->ended)
 		return;
 	missing_end(&p->missing, space);
+	/* First: that number may be another one's soon. */
+	if (p->file)
+		pager_file_ended(p->file, space);
 	close(TAKE_FD(x->fd));
 }
 

@@ -52,7 +52,8 @@ void pager_add(struct pager *p, pid_t pid, const struct page_set *pages, const s
 /* Write the state to @path, and make sure of a holder. From here on the death of this process loses nothing.
  */
 int pager_write(struct pager *p, const char *path, struct error *e);
-/* The holder was killed: another one. */
+/* The holder was killed: another one. It stays in the cgroups of the tree, so that it ends with it and not
+ * with whoever started it. */
 int pager_check_holder(struct pager *p, struct error *e);
 /* Go on where another process ended. -ENOENT: there is nothing at @path. */
 int pager_open(struct pager **ret, const char *path, struct error *e);

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 
 #include "base/util.h"
+#include "freeze/cgroup.h"
 #include "procfs/procfs.h"
 
 /* --- layout ---------------------------------------------------------------------------------------- */
@@ -64,6 +65,40 @@ uint64_t *pager_file_placed(struct pager_file *f, size_t source)
 struct pager_event *pager_file_log(struct pager_file *f)
 {
 	return (struct pager_event *)((char *)f + f->h.log_at);
+}
+
+static struct pager_space *file_space(struct pager_file *f, size_t space)
+{
+	uint64_t *at = f->rest;
+	cleanup_free uint64_t *n = xcalloc(f->h.n_sources + 1, sizeof(*n));
+
+	for (size_t i = 0; i < f->h.n_sources; i++) {
+		const struct pager_source *s = (const struct pager_source *)at;
+
+		n[i] = s->n;
+		at += source_words(s->n_base, s->n);
+	}
+	for (size_t i = 0; i < space; i++) {
+		const struct pager_space *x = (const struct pager_space *)at;
+
+		at += space_words(x->n_ranges, x->n_registered, n[x->source]);
+	}
+	return (struct pager_space *)at;
+}
+
+void pager_file_ended(struct pager_file *f, size_t space)
+{
+	struct pager_event *log = pager_file_log(f);
+	size_t number = f->h.n_spaces;
+
+	if (space < number) {
+		file_space(f, space)->fd = -1;
+		return;
+	}
+	/* Forks make spaces in the order in which they are in the log. */
+	for (uint32_t i = 0; i < f->h.n_log; i++)
+		if (log[i].msg.event == UFFD_EVENT_FORK && number++ == space)
+			log[i].msg.arg.fork.ufd = UINT32_MAX;
 }
 
 /* --- writing --------------------------------------------------------------------------------------- */
@@ -204,8 +239,14 @@ int pager_write(struct pager *p, const char *path, struct error *e)
 int pager_check_holder(struct pager *p, struct error *e)
 {
 	cleanup_free char *path = lives(p) ? NULL : xstrdup(p->path);
+	int r = path ? pager_write(p, path, e) : 0;
 
-	return path ? pager_write(p, path, e) : 0;
+	for (size_t i = 0; i < p->missing.n_sources && r >= 0; i++)
+		if (!p->missing.spaces[i].ended && start_of(p->missing.sources[i].pid)) {
+			(void)cgroup_follow(p->holder, p->missing.sources[i].pid);
+			break;
+		}
+	return r;
 }
 
 /* --- reading --------------------------------------------------------------------------------------- */
@@ -333,7 +374,7 @@ static int replay(struct pager *p, struct pager_file *f, int holder, struct erro
 
 			if (!msg.event || msg.event == UFFD_EVENT_PAGEFAULT)
 				continue;
-			if (msg.event == UFFD_EVENT_FORK) {
+			if (msg.event == UFFD_EVENT_FORK && msg.arg.fork.ufd != UINT32_MAX) {
 				int fd = take_fd(holder, msg.arg.fork.ufd, e);
 
 				if (fd < 0)
@@ -345,6 +386,10 @@ static int replay(struct pager *p, struct pager_file *f, int holder, struct erro
 		if (k)
 			(void)pager_apply(p, log[i].space, msgs, k);
 	}
+	/* Children that had ended by then. */
+	for (size_t i = 0; i < p->missing.n_spaces; i++)
+		if (p->missing.spaces[i].fd < 0 && !p->missing.spaces[i].ended)
+			missing_end(&p->missing, i);
 	return 0;
 }
 

@@ -52,3 +52,6 @@ static_assert(sizeof(struct pager_header) % 8 == 0, "words follow");
 /* Where a source's bits of placed pages are. */
 uint64_t *pager_file_placed(struct pager_file *f, size_t source);
 struct pager_event *pager_file_log(struct pager_file *f);
+/* The memory of a space is gone: its descriptor is nobody's any more, whether it is in the file itself or
+ * came with a fork since. */
+void pager_file_ended(struct pager_file *f, size_t space);
