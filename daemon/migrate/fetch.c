@@ -24,11 +24,12 @@
 #define QUEUE_NS    2000000u /* what it may wait for others */
 #define PROGRESS_MS 200
 #define SECOND_MS   2000 /* so long the rest waits for a lane of its own */
+#define DIAL_MS     1000 /* from one attempt to the next */
 #define LINGER_MS   2000 /* for the source to hear that it is over */
 
 struct fetch {
 	struct pager *p;
-	struct machine *machine;
+	const struct fetch_options *o;
 	struct peer lanes[LANES]; /* sock -1: down */
 	int listener;
 	uint64_t under_way; /* pages asked for over the second lane */
@@ -44,8 +45,10 @@ struct fetch {
 	size_t first, n_requests;
 	uint64_t idle_ns; /* the shortest time one took */
 	struct latency latency;
-	uint64_t told;  /* ns: progress */
-	uint64_t alone; /* ns: since when there is no second lane */
+	uint64_t told;    /* ns: progress */
+	uint64_t alone;   /* ns: since when there is no second lane */
+	uint64_t dialled; /* ns: the last time */
+	bool told_down;
 };
 
 static bool is_up(const struct fetch *f, int lane)
@@ -57,8 +60,7 @@ static void drop_lane(struct fetch *f, int lane, const char *why)
 {
 	if (!is_up(f, lane))
 		return;
-	events_log(f->machine->events, 2, "lane %d of migration %s: %s", lane, f->machine->journal->uuid,
-		   why);
+	events_log(f->o->events, 2, "lane %d of %s: %s", lane, f->o->name, why);
 	peer_deinit(&f->lanes[lane]);
 	close(TAKE_FD(f->lanes[lane].sock));
 	f->under_way = f->n_requests = 0;
@@ -252,6 +254,35 @@ static void add_lane(struct fetch *f, int sock, int lane)
 		drop_lane(f, lane, trouble.text);
 }
 
+/* The source does not come by itself. */
+static void dial(struct fetch *f)
+{
+	if (!f->o->dial || (is_up(f, 0) && is_up(f, 1)) ||
+	    (f->dialled && now_ns() - f->dialled < DIAL_MS * 1000000ull))
+		return;
+	f->dialled = now_ns();
+	for (int lane = 0; lane < LANES; lane++) {
+		struct error trouble = ERROR_INIT;
+		struct peer p;
+
+		if (is_up(f, lane))
+			continue;
+		if (f->o->dial(f->o->ctx, lane, &p, &trouble) < 0) {
+			if (!f->told_down)
+				events_log(f->o->events, 2, "%s: %s; threads may wait for pages", f->o->name,
+					   trouble.text);
+			f->told_down = true;
+			return;
+		}
+		f->lanes[lane] = p;
+		peer_set_timeout(&f->lanes[lane], peer_silence_secs);
+		if (lane == 1)
+			f->under_way = f->n_requests = 0;
+	}
+	f->told_down = false;
+	f->dialled = 0;
+}
+
 /* --- progress ------------------------------------------------------------------------------------------ */
 
 static Ferry__PeerProgress measure(const struct fetch *f)
@@ -277,7 +308,7 @@ static void tell_progress(struct fetch *f)
 	bool up = is_up(f, 0) || is_up(f, 1);
 
 	f->told = now_ns();
-	events_emit(f->machine->events,
+	events_emit(f->o->events,
 		    json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:f,s:b}", "event", "fetch", "total",
 			      (json_int_t)m.total, "left", (json_int_t)m.left, "arrived",
 			      (json_int_t)m.arrived, "again", (json_int_t)m.again, "faults",
@@ -326,6 +357,7 @@ static int once(struct fetch *f, struct pollfd **pfd, struct error *e)
 	while (r >= 0 && (sock = lane_take(f->listener, &lane)) >= 0)
 		add_lane(f, sock, lane);
 	if (r >= 0) {
+		dial(f);
 		ask_for_waiting(f);
 		fetch_ahead(f);
 	}
@@ -366,32 +398,35 @@ static void many_descriptors(void)
 	}
 }
 
-int fetch_run(struct machine *m, const char *dir, struct pager *p, int sock, int lane, struct error *e)
+int fetch_pages(struct pager *p, const struct fetch_options *o, int sock, int lane, struct error *e)
 {
 	struct fetch f = {.p = p,
-			  .machine = m,
+			  .o = o,
 			  .lanes = {{.sock = -1}, {.sock = -1}},
+			  .listener = -1,
 			  .told = now_ns(),
 			  .alone = now_ns(),
 			  .window = FEWEST};
-	cleanup_free char *path = lane_path(dir, m->journal->uuid);
 	struct pollfd *pfd = NULL;
+	int r = 0;
 
 	error_phase(e, "fetch pages");
 	many_descriptors();
-	f.listener = lane_listen(path, e);
-	int r = MIN(f.listener, 0);
-
+	if (o->listen)
+		r = f.listener = lane_listen(o->listen, e);
 	if (sock >= 0)
 		add_lane(&f, sock, lane);
+	if (r >= 0)
+		dial(&f);
 	while (r >= 0 && missing_left(&p->missing))
 		r = once(&f, &pfd, e);
 	if (r >= 0) {
 		pager_finish(p);
 		tell_progress(&f);
-		r = machine_move(m, DEST_RUNNING, e);
+		r = o->finished ? o->finished(o->ctx, e) : 0;
 		pager_discard(p->path);
-		unlink(path);
+		if (o->listen)
+			unlink(o->listen);
 		tell_all(&f);
 	}
 	for (lane = 0; lane < LANES; lane++)
@@ -403,4 +438,19 @@ int fetch_run(struct machine *m, const char *dir, struct pager *p, int sock, int
 		close(f.listener);
 	free(pfd);
 	return r;
+}
+
+static int is_running(void *ctx, struct error *e)
+{
+	return machine_move(ctx, DEST_RUNNING, e);
+}
+
+int fetch_run(struct machine *m, const char *dir, struct pager *p, int sock, int lane, struct error *e)
+{
+	cleanup_free char *path = lane_path(dir, m->journal->uuid);
+	cleanup_free char *name = xasprintf("migration %s", m->journal->uuid);
+	const struct fetch_options o = {
+		.events = m->events, .name = name, .listen = path, .finished = is_running, .ctx = m};
+
+	return fetch_pages(p, &o, sock, lane, e);
 }

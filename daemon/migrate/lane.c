@@ -51,10 +51,20 @@ int lane_listen(const char *path, struct error *e)
 	return r < 0 ? error_set(e, -r, "listen at %s", path) : TAKE_FD(sock);
 }
 
-int lane_give(const char *path, int sock, int lane)
+int lane_connect(const char *path)
 {
 	struct sockaddr_un a;
 	cleanup_close int to = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), dir = -1;
+	int r = to < 0 ? -errno : address(path, &a, &dir);
+
+	if (r >= 0 && connect(to, (struct sockaddr *)&a, sizeof(a)) < 0)
+		r = -errno;
+	return r < 0 ? r : TAKE_FD(to);
+}
+
+int lane_give(const char *path, int sock, int lane)
+{
+	cleanup_close int to = lane_connect(path);
 	char number = (char)lane;
 	union {
 		struct cmsghdr h;
@@ -63,10 +73,8 @@ int lane_give(const char *path, int sock, int lane)
 	struct iovec v = {&number, 1};
 	struct msghdr m = {
 		.msg_iov = &v, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
-	int r = to < 0 ? -errno : address(path, &a, &dir);
+	int r = MIN(to, 0);
 
-	if (r >= 0 && connect(to, (struct sockaddr *)&a, sizeof(a)) < 0)
-		r = -errno;
 	control.h.cmsg_level = SOL_SOCKET;
 	control.h.cmsg_type = SCM_RIGHTS;
 	control.h.cmsg_len = CMSG_LEN(sizeof(int));

@@ -13,6 +13,8 @@ char *lane_path(const char *dir, const char *uuid);
 char *lane_state_path(const char *dir, const char *uuid);
 /* Listening socket, nonblocking, or -errno. */
 int lane_listen(const char *path, struct error *e);
+/* Connected, or -errno: -ENOENT, -ECONNREFUSED: nobody listens. */
+int lane_connect(const char *path);
 /* Hand @sock over. 0; -ENOENT, -ECONNREFUSED: nobody listens. The caller's copy stays its own. */
 int lane_give(const char *path, int sock, int lane);
 /* Take one: a socket, or -EAGAIN. */

@@ -14,9 +14,8 @@
 #include <sys/wait.h>
 
 #include "base/util.h"
+#include "migrate/answer.h"
 #include "migrate/peer.h"
-
-#define MAX_PAGES 512u /* in one request */
 
 struct memory_of {
 	pid_t pid;
@@ -31,12 +30,10 @@ struct server {
 	struct memory_of *mem;
 	size_t n_mem;
 	struct link link;
+	struct answerer answerer;
 	struct peer peer;
-	uint8_t *buffer;
 	bool told_down;
 };
-
-enum outcome { AGAIN, OVER };
 
 static int open_memory(struct server *s, struct error *e)
 {
@@ -56,113 +53,27 @@ static int open_memory(struct server *s, struct error *e)
 	return 0;
 }
 
+static int read_memory(void *ctx, pid_t pid, uint64_t addr, uint64_t length, void *data, struct error *e)
+{
+	const struct server *s = ctx;
+	int fd = -1;
+
+	for (size_t i = 0; i < s->n_mem; i++)
+		if (s->mem[i].pid == pid)
+			fd = s->mem[i].fd;
+	if (fd < 0)
+		return -ENOENT;
+	return pread_full(fd, data, length, (off_t)addr) == 0
+		       ? 0
+		       : error_set(e, ESRCH, "pid %d: read %llu pages at 0x%llx of the stopped original", pid,
+				   (unsigned long long)(length / PAGE_SIZE_BYTES), (unsigned long long)addr);
+}
+
 static void hang_up(struct server *s)
 {
 	peer_deinit(&s->peer);
 	link_close(&s->link);
 	s->link = (struct link)LINK_INIT;
-}
-
-/* --- requests ------------------------------------------------------------------------------------------ */
-
-static bool is_zero(const uint8_t *page)
-{
-	const uint64_t *w = (const uint64_t *)page;
-
-	return !w[0] && !memcmp(w, w + 1, PAGE_SIZE_BYTES - 8);
-}
-
-static int put(struct server *s, pid_t pid, uint64_t addr, const uint8_t *data, size_t n, struct error *link)
-{
-	int r = 0;
-
-	for (size_t i = 0, k; i < n && r >= 0; i += k) {
-		bool zero = is_zero(data + i * PAGE_SIZE_BYTES);
-
-		for (k = 1; i + k < n && is_zero(data + (i + k) * PAGE_SIZE_BYTES) == zero;)
-			k++;
-		struct page_run run = {.space = SPACE_PROCESS,
-				       .id = (uint64_t)pid,
-				       .addr = addr + i * PAGE_SIZE_BYTES,
-				       .length = k * PAGE_SIZE_BYTES,
-				       .flags = zero ? PAGE_RUN_ZERO : 0};
-
-		r = stream_put_pages(s->peer.out, &run, zero ? NULL : data + i * PAGE_SIZE_BYTES, link);
-	}
-	return r < 0 ? r : stream_flush(s->peer.out, link);
-}
-
-/* 0; -ESRCH with @e: lost; other: the link. */
-static int answer(struct server *s, const struct record *rec, struct error *link, struct error *e)
-{
-	ProtobufCMessage *m;
-	int fd = -1, r = record_unpack(rec, &ferry__peer_want__descriptor, &m, link);
-
-	if (r < 0)
-		return r;
-	uint64_t addr = ((Ferry__PeerWant *)m)->addr, n = ((Ferry__PeerWant *)m)->pages;
-
-	protobuf_c_message_free_unpacked(m, NULL);
-	for (size_t i = 0; i < s->n_mem; i++)
-		if (s->mem[i].pid == rec->pid)
-			fd = s->mem[i].fd;
-	if (fd < 0 || !n || n > MAX_PAGES || addr % PAGE_SIZE_BYTES)
-		return error_say(link, EPROTO, "the destination asked for %llu pages at 0x%llx of pid %d",
-				 (unsigned long long)n, (unsigned long long)addr, rec->pid);
-	r = pread_full(fd, s->buffer, n * PAGE_SIZE_BYTES, (off_t)addr);
-	if (r < 0)
-		return error_set(e, ESRCH, "pid %d: read %llu pages at 0x%llx of the stopped original",
-				 rec->pid, (unsigned long long)n, (unsigned long long)addr);
-	return put(s, rec->pid, addr, s->buffer, n, link);
-}
-
-static void progress(const struct server *s, const struct record *rec)
-{
-	struct error ignore = ERROR_INIT;
-	ProtobufCMessage *msg;
-
-	if (record_unpack(rec, &ferry__peer_progress__descriptor, &msg, &ignore) < 0)
-		return;
-	const Ferry__PeerProgress *m = (const Ferry__PeerProgress *)msg;
-
-	events_emit(s->events,
-		    json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:f,s:b}", "event", "fetch", "total",
-			      (json_int_t)m->total, "left", (json_int_t)m->left, "arrived",
-			      (json_int_t)m->arrived, "again", (json_int_t)m->again, "faults",
-			      (json_int_t)m->faults, "zeros", (json_int_t)m->zeros, "p50_us", m->p50_ns / 1e3,
-			      "p99_us", m->p99_ns / 1e3, "max_us", m->max_ns / 1e3, "link", 1));
-	protobuf_c_message_free_unpacked(msg, NULL);
-}
-
-/* OVER, AGAIN (with the reason in @link), or -errno. */
-static int converse(struct server *s, struct error *link, struct error *e)
-{
-	struct record rec;
-	int r;
-
-	while ((r = stream_get(s->peer.in, &rec, link)) > 0) {
-		if (rec.is_pages)
-			r = error_say(link, EPROTO, "the destination sent pages");
-		else if (rec.type == FERRY__RECORD_TYPE__RECORD_PEER_WANT)
-			r = answer(s, &rec, link, e);
-		else if (rec.type == FERRY__RECORD_TYPE__RECORD_PEER_PROGRESS)
-			progress(s, &rec);
-		else if (rec.type == FERRY__RECORD_TYPE__RECORD_PEER_ALL) {
-			progress(s, &rec);
-			return OVER;
-		} else if (rec.type == FERRY__RECORD_TYPE__RECORD_PEER_ERROR)
-			r = peer_take_error(&rec, link);
-		else
-			r = error_say(link, EPROTO, "the destination sent record %u where a request was due",
-				      rec.type);
-		if (error_is(e))
-			return -e->code;
-		if (r < 0)
-			break;
-	}
-	if (!error_is(link))
-		(void)error_say(link, EPIPE, "the destination ended the connection");
-	return AGAIN;
 }
 
 /* --- connections --------------------------------------------------------------------------------------- */
@@ -178,11 +89,11 @@ static int begin(struct server *s, struct error *link)
 	const char *state = ((const Ferry__PeerAnswer *)reply)->state;
 
 	if (!strcmp(state, "running"))
-		r = OVER;
+		r = ANSWER_OVER;
 	else if (strcmp(state, "fetching"))
 		r = error_say(link, EAGAIN, "%s says that the program is \"%s\" there", s->j->to, state);
 	else
-		r = AGAIN;
+		r = ANSWER_AGAIN;
 	protobuf_c_message_free_unpacked(reply, NULL);
 	return r;
 }
@@ -211,7 +122,7 @@ static int dial(struct server *s, struct error *link)
 	r = peer_send(&s->peer, FERRY__RECORD_TYPE__RECORD_PEER_PAGES, &pages.base, link);
 	if (r >= 0)
 		r = begin(s, link);
-	return r == AGAIN ? renew(s, link) : r;
+	return r == ANSWER_AGAIN ? renew(s, link) : r;
 }
 
 /* The connection of the migration goes on as the first lane. */
@@ -242,15 +153,15 @@ static int serve_lane(struct server *s, struct error *e)
 		struct error link = ERROR_INIT;
 		int r = s->link.sock >= 0 ? go_on(s, &link) : dial(s, &link);
 
-		if (r == AGAIN) {
+		if (r == ANSWER_AGAIN) {
 			s->told_down = false;
 			/* As long as nothing is asked: a dead peer shows by its keep-alive. */
 			peer_set_timeout(&s->peer, 0);
-			r = converse(s, &link, e);
+			r = answer_wants(&s->answerer, &s->peer, &link, e);
 		}
 		if (error_is(e))
 			peer_send_error(&s->peer, e);
-		if (r == OVER) {
+		if (r == ANSWER_OVER) {
 			hang_up(s);
 			return 0;
 		}
@@ -288,7 +199,8 @@ static pid_t start_second(const struct server *first)
 	s.lane = 1;
 	s.link = (struct link)LINK_INIT;
 	s.peer = (struct peer){.sock = -1};
-	s.events = NULL;
+	s.events = s.answerer.events = NULL;
+	s.answerer.ctx = &s;
 	if (first->link.sock >= 0)
 		close(first->link.sock);
 	if (first->j->fd >= 0)
@@ -312,7 +224,7 @@ int serve_pages(const struct journal *j, struct link *link, const struct link_op
 
 	*link = (struct link)LINK_INIT;
 	error_phase(e, "serve pages");
-	s.buffer = xmalloc(MAX_PAGES * PAGE_SIZE_BYTES);
+	s.answerer = (struct answerer){.read = read_memory, .ctx = &s, .events = ev};
 	int r = open_memory(&s, e);
 	pid_t second = r < 0 ? -1 : start_second(&s);
 
@@ -324,6 +236,5 @@ int serve_pages(const struct journal *j, struct link *link, const struct link_op
 	for (size_t i = 0; i < s.n_mem; i++)
 		close(s.mem[i].fd);
 	free(s.mem);
-	free(s.buffer);
 	return r;
 }

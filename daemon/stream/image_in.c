@@ -289,7 +289,7 @@ static int load_window(struct stream_in *s, const struct plan_run *first, struct
 }
 
 /* Data of a run, whole and checked, in the window. */
-static int run_data(struct stream_in *s, size_t run, const uint8_t **ret, struct error *e)
+int image_in_run_data(struct stream_in *s, size_t run, const uint8_t **ret, struct error *e)
 {
 	const struct plan_run *p = &s->plan.runs[run];
 	const struct wire_run *r = &p->run;
@@ -329,7 +329,7 @@ static int next_piece(struct stream_in *s, struct record *ret, struct error *e)
 	if (p->kind != PIECE_RUN)
 		ret->run.flags = p->kind == PIECE_SAME ? PAGE_RUN_SAME : PAGE_RUN_DROP;
 	if (p->kind == PIECE_RUN && run_has_data(r->flags) && !(s->flags & IMAGE_NO_DATA)) {
-		int rc = run_data(s, p->run, &data, e);
+		int rc = image_in_run_data(s, p->run, &data, e);
 
 		if (rc < 0)
 			return rc;

@@ -47,6 +47,8 @@ struct stream_in *stream_in_new(struct error *e);
 int image_in_open(struct stream_in **ret, int dirfd, unsigned flags, struct error *e);
 int image_in_get(struct stream_in *s, struct record *ret, struct error *e);
 void image_in_deinit(struct stream_in *s);
+/* Data of a run, whole and checked; valid until the next call. */
+int image_in_run_data(struct stream_in *s, size_t run, const uint8_t **ret, struct error *e);
 /* Fill @ret from the last record of s->in. */
 void stream_in_state(const struct stream_in *s, struct record *ret);
 void stream_in_run(const struct wire_run *r, struct record *ret);

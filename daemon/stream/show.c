@@ -34,6 +34,8 @@ static const ProtobufCMessageDescriptor *find_descriptor(const struct show_optio
 		return &ferry__inventory__descriptor;
 	case FERRY__RECORD_TYPE__RECORD_TREE:
 		return &ferry__tree__descriptor;
+	case FERRY__RECORD_TYPE__RECORD_LEFT:
+		return &ferry__left__descriptor;
 	default:
 		return o->descriptor ? o->descriptor(type) : NULL;
 	}

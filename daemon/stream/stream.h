@@ -115,6 +115,14 @@ void stream_in_before_pages(struct stream_in *s, int (*fn)(void *ctx, struct str
 			    void *ctx);
 int stream_in_share(struct stream_in *s, const struct stream_kin *kin, size_t n, struct error *e);
 
+/* Of a chain, in the function of stream_in_before_pages: runs with data of process @pid in @set do not come;
+ * those that there were are added to @ret. */
+int stream_in_leave(struct stream_in *s, uint64_t pid, const struct page_set *set, struct page_set *ret,
+		    struct error *e);
+/* Of a chain of which nothing was got: what process @pid has at @addr; zeros where it has nothing. */
+int stream_in_read(struct stream_in *s, uint64_t pid, uint64_t addr, uint64_t length, void *data,
+		   struct error *e);
+
 /* A dump whose pages go to a page server: state into the directory, page runs over the connected socket.
  * @parent as in stream_out_dir, looked up at the server. stream_finish returns after the server has said that
  * the pages are safe. */
