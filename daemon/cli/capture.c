@@ -26,6 +26,23 @@ static int connect_page_server(struct cli *c, struct chain_request *r, struct er
 	return MIN(r->page_server, 0);
 }
 
+/* Its pages stay in the target, whoever restores the image fetches them. */
+static int serve_lazily(struct cli *c, struct chain_request *r, struct error *e)
+{
+	if (c->o.page_server)
+		return error_say(
+			e, EINVAL,
+			"--lazy-pages keeps pages in the target, --page-server sends them away: not both");
+	if (c->o.leave_running)
+		return error_say(
+			e, EINVAL,
+			"with --lazy-pages the target stands still until its pages have been fetched: it "
+			"cannot be left running");
+	r->page_server = cli_listen(c, e);
+	r->lazy = true;
+	return MIN(r->page_server, 0);
+}
+
 /* A keeper has another working directory than its clients. What is no file (a script with arguments) stays as
  * it is. */
 static void make_absolute(char **path)
@@ -74,6 +91,8 @@ int capture_init(struct cli *c, enum chain_op op, struct chain_request *ret, str
 	if (faccessat(ret->dirfd, ".", W_OK | X_OK, AT_EACCESS) < 0)
 		return error_set(e, errno, "cannot write to the images directory %s", c->o.images_dir);
 	r = capture_check_target(pid, e);
+	if (r == 0 && c->o.lazy_pages)
+		return serve_lazily(c, ret, e);
 	return r == 0 && c->o.page_server ? connect_page_server(c, ret, e) : r;
 }
 

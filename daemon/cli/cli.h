@@ -44,6 +44,15 @@ int cli_parse_external(struct cli *c, struct error *e);
 void cli_free_external(struct cli *c);
 /* Write @pid to --pidfile, if given: whole or not at all. */
 int cli_write_pidfile(const struct cli *c, pid_t pid, struct error *e);
+/* For verbs that serve: a listening socket as --address and --port say, its port printed if it was chosen
+ * here; one zero byte to --status-fd, if given; go on in the background (the parent writes the pid file and
+ * ends). */
+int cli_listen(struct cli *c, struct error *e);
+int cli_tell_ready(const struct cli *c, struct error *e);
+int cli_background(struct cli *c, struct error *e);
+/* The socket at which "lazy-pages" waits for "restore --lazy-pages", and what both write down; malloc'ed. */
+char *cli_lazy_socket(const struct cli *c);
+char *cli_lazy_state(const struct cli *c);
 /* A pid from an operand or from --tree. */
 int cli_target(const struct cli *c, pid_t *ret, struct error *e);
 /* Modes of --manage-cgroups that would do something. */

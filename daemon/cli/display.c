@@ -155,7 +155,7 @@ static void beside(struct display *d, const json_t *ev, const char *key, const c
 		fprintf(d->out, "  (predicted %s)", show(msg_num(p, key, 0), b));
 }
 
-static void fetched(struct display *d)
+void display_fetched(struct display *d)
 {
 	char p50[32], p99[32], max[32];
 
@@ -185,7 +185,9 @@ static void summary(struct display *d, const json_t *ev)
 		fputc('\n', d->out);
 	}
 	if (d->fetched)
-		fetched(d);
+		display_fetched(d);
+	if (d->serving)
+		fputs("  served    all pages that were kept have been fetched\n", d->out);
 	fprintf(d->out, "  in all    %s", display_ms(msg_num(ev, "total_ms", 0), b));
 	beside(d, ev, "ms", display_ms);
 	fputc('\n', d->out);
@@ -261,6 +263,16 @@ static void running(struct display *d, const json_t *ev)
 		display_bytes(msg_num(ev, "left", 0) * 4096, left));
 }
 
+/* Dump --lazy-pages: the image is there, but for these. */
+static void serving(struct display *d, const json_t *ev)
+{
+	char left[32];
+
+	d->serving = true;
+	fprintf(d->out, "  stopped; %s of its memory are served to who restores it\n",
+		display_bytes(msg_num(ev, "left", 0) * 4096, left));
+}
+
 static void fetch(struct display *d, const json_t *ev)
 {
 	char text[96], left[32], p50[32];
@@ -306,6 +318,8 @@ void display_event(struct display *d, const json_t *ev)
 		live(d, "handing over ...");
 	else if (!strcmp(name, "running"))
 		running(d, ev);
+	else if (!strcmp(name, "serving"))
+		serving(d, ev);
 	else if (!strcmp(name, "fetch"))
 		fetch(d, ev);
 	else if (!strcmp(name, "restored"))

@@ -19,6 +19,7 @@ struct display {
 	const char *where;
 	char program[80]; /* "redis-server (pid 17)" */
 	int rounds;
+	bool serving;              /* dump --lazy-pages */
 	long long fetched, faults; /* post-copy: pages, threads that waited */
 	double p50_us, p99_us, max_us;
 };
@@ -27,6 +28,8 @@ void display_init(struct display *d, FILE *out, bool json);
 /* What it is about, before it says so itself. */
 void display_target(struct display *d, pid_t pid);
 void display_event(struct display *d, const json_t *event);
+/* Post-copy: what the last event "fetch" told. */
+void display_fetched(struct display *d);
 /* Clear a live line. */
 void display_end(struct display *d);
 

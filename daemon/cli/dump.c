@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <string.h>
 
 #include "base/util.h"
 #include "cli/capture.h"
 #include "service/job.h"
 #include "service/keeper.h"
+#include "service/msg.h"
 
 /* In the worker: a chain of one image. */
 static int work(void *ctx, int sock, const struct events *ev, struct error *e)
@@ -42,8 +44,20 @@ static int run(struct cli *c, struct job *j, struct chain_request *r, struct err
 	return code < 0 ? code : job_run_peer(j, keeper, e);
 }
 
+/* Ready to serve: said to --status-fd by us, as the worker has no say in that. */
+static void on_event(void *ctx, const json_t *ev)
+{
+	struct cli *c = ctx;
+	struct error trouble = ERROR_INIT;
+
+	if (!strcmp(msg_str(ev, "event", ""), "serving") && cli_tell_ready(c, &trouble) < 0)
+		log_line(&c->log, 2, "%s", trouble.text);
+	c->events.emit(c->events.ctx, ev);
+}
+
 int verb_dump(struct cli *c, struct error *e)
 {
+	struct events events = {.emit = on_event, .ctx = c};
 	cleanup_free char *where = xasprintf("into %s", c->o.images_dir);
 	struct chain_request r;
 	struct job *j = NULL;
@@ -53,7 +67,7 @@ int verb_dump(struct cli *c, struct error *e)
 	c->display.where = where;
 	display_target(&c->display, r.session.pid);
 	if (code == 0)
-		code = job_open(&j, "dump", r.session.pid, &c->events, e);
+		code = job_open(&j, "dump", r.session.pid, &events, e);
 	if (code == 0)
 		code = script_run(&r.script, "pre-dump", r.session.pid, e);
 	if (code == 0)

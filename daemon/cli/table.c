@@ -34,7 +34,9 @@ static const struct opt rows[] = {
 	{"there", 0, OPT_FLAG, OPT_COMMAND, VERB_RESUME, AT(there), NULL, NULL, 0, 0, NULL,
 	 "do not ask: it runs there, or has run, so end the copy here"},
 	{"force", 0, OPT_FLAG, OPT_COMMAND, VERB_RESUME, AT(force), NULL, NULL, 0, 0, NULL,
-	 "with --there: also if pages of the program are only here and will be lost"},
+	 "with --there: also if pages of the program are only here and will be lost; with --here: also if it "
+	 "has "
+	 "run there, on a machine that was restarted since"},
 	{"fingerprint", 0, OPT_STRING, OPT_COMMAND, VERB_KEYS, AT(fingerprint), "SHA256:...", NULL, 0, 0,
 	 NULL, "trust: the key of that host, as \"ferry keys show\" prints it there"},
 	{"grant", 0, OPT_STRING, 0, VERB_KEYS, AT(grant), "LIST", "send,receive", 0, 0, NULL,
@@ -48,7 +50,8 @@ static const struct opt rows[] = {
 	{"verbosity", 'v', OPT_LEVEL, ANY, 0, AT(verbosity), "LEVEL", "2", 0, 4, NULL,
 	 "1 errors, 2 warnings, 3 information, 4 debug; -v, -vv: more"},
 	{"json", 0, OPT_FLAG, 0,
-	 VERB_TRACKS | VERB_RESTORE | VERB_SHOW | VERB_STATUS | VERB_CHECK | VERB_RESUME | VERB_REPORT,
+	 VERB_TRACKS | VERB_RESTORE | VERB_SHOW | VERB_STATUS | VERB_CHECK | VERB_RESUME | VERB_REPORT |
+		 VERB_LAZY_PAGES,
 	 AT(json), NULL, NULL, 0, 0, NULL, "one JSON object per line on the standard output"},
 
 	{"leave-running", 'R', OPT_FLAG, ANY, VERB_DUMP, AT(leave_running), NULL, NULL, 0, 0, NULL,
@@ -66,10 +69,11 @@ static const struct opt rows[] = {
 	 "copy at most so often before the freeze"},
 	{"downtime", 0, OPT_INT, 0, VERB_TRACKS, AT(downtime), "MS", "50", 1, 3600000, "ms",
 	 "the budget: freeze when the rest can be copied in this time"},
-	{"on-stall", 0, OPT_STRING, 0, VERB_CAPTURES, AT(on_stall), "WHAT", "stop", 0, 0, NULL,
+	{"on-stall", 0, OPT_STRING, 0, VERB_CAPTURES, AT(on_stall), "WHAT", NULL, 0, 0, NULL,
 	 "when the target writes too fast for that: throttle it, stop it for longer, abort, or (migrate) "
-	 "postcopy: "
-	 "start it there and fetch the rest"},
+	 "postcopy: start it there and fetch the rest (default: migrate postcopy, where that is possible; "
+	 "else "
+	 "stop)"},
 	{"post-copy", 0, OPT_INT, 0, VERB_MIGRATE, AT(post_copy), "N", NULL, 1, 60, "rounds",
 	 "start it there after so many rounds, and fetch the rest of its memory while it runs"},
 	{"max-downtime", 0, OPT_INT, 0, VERB_CAPTURES, AT(max_downtime), "MS", NULL, 1, 3600000, "ms",
@@ -125,18 +129,23 @@ static const struct opt rows[] = {
 	{"report-dir", 0, OPT_STRING, 0, VERB_MIGRATE | VERB_REPORT, AT(report_dir), "DIR", REPORT_DIR, 0, 0,
 	 NULL, "where reports of migrations are kept"},
 
-	{"page-server", 0, OPT_FLAG, ANY, VERB_DUMP | VERB_PREDUMP, AT(page_server), NULL, NULL, 0, 0, NULL,
-	 "send pages to a page server"},
-	{"address", 0, OPT_STRING, ANY, VERB_DUMP | VERB_PREDUMP | VERB_PAGE_SERVER, AT(address), "ADDR",
-	 NULL, 0, 0, NULL, "address of the page server"},
-	{"port", 0, OPT_INT, ANY, VERB_DUMP | VERB_PREDUMP | VERB_PAGE_SERVER, AT(port), "PORT", "0", 0,
-	 65535, NULL, "port of the page server; 0: choose one and print it"},
-	{"daemon", 0, OPT_FLAG, ANY, VERB_PAGE_SERVER, AT(daemon), NULL, NULL, 0, 0, NULL,
+	{"page-server", 0, OPT_FLAG, ANY, VERB_DUMP | VERB_PREDUMP | VERB_LAZY_PAGES, AT(page_server), NULL,
+	 NULL, 0, 0, NULL, "send pages to a page server, or (lazy-pages) fetch them from one"},
+	{"lazy-pages", 0, OPT_FLAG, ANY, VERB_DUMP | VERB_RESTORE | VERB_PAGE_SERVER, AT(lazy_pages), NULL,
+	 NULL, 0, 0, NULL,
+	 "dump: keep pages in the stopped target, and serve them; page-server: serve those of an image; "
+	 "restore: "
+	 "start without them, \"ferry lazy-pages\" fetches them"},
+	{"address", 0, OPT_STRING, ANY, VERB_SERVES | VERB_PREDUMP, AT(address), "ADDR", NULL, 0, 0, NULL,
+	 "address of the page server"},
+	{"port", 0, OPT_INT, ANY, VERB_SERVES | VERB_PREDUMP, AT(port), "PORT", "0", 0, 65535, NULL,
+	 "port of the page server; 0: choose one and print it"},
+	{"daemon", 0, OPT_FLAG, ANY, VERB_PAGE_SERVER | VERB_LAZY_PAGES, AT(daemon), NULL, NULL, 0, 0, NULL,
 	 "go on in the background"},
-	{"status-fd", 0, OPT_INT, ANY | OPT_COMMAND, VERB_PAGE_SERVER, AT(status_fd), "FD", "-1", -1, 1 << 20,
+	{"status-fd", 0, OPT_INT, ANY | OPT_COMMAND, VERB_SERVES, AT(status_fd), "FD", "-1", -1, 1 << 20,
 	 NULL, "write one zero byte to this descriptor when ready"},
-	{"pidfile", 0, OPT_STRING, ANY, VERB_RESTORE | VERB_PAGE_SERVER, AT(pidfile), "FILE", NULL, 0, 0,
-	 NULL, "write the pid of the root (or of the page server) to this file"},
+	{"pidfile", 0, OPT_STRING, ANY, VERB_RESTORE | VERB_PAGE_SERVER | VERB_LAZY_PAGES, AT(pidfile),
+	 "FILE", NULL, 0, 0, NULL, "write the pid of the root (or of the page server) to this file"},
 
 	{"restore-detached", 'd', OPT_FLAG, ANY, VERB_RESTORE, AT(restore_detached), NULL, NULL, 0, 0, NULL,
 	 "end when the tree runs, instead of waiting for its root"},
@@ -177,7 +186,6 @@ static const struct opt rows[] = {
 	ACCEPT("tls-key", OPT_STRING),
 	ACCEPT("tls-no-cn-verify", OPT_FLAG),
 	REFUSE("tls", OPT_FLAG, 0, "a page server is reached in plain TCP; ferry migrate encrypts"),
-	REFUSE("lazy-pages", OPT_FLAG, VERB_DUMP | VERB_RESTORE | VERB_PAGE_SERVER, NULL),
 	REFUSE("cgroup-root", OPT_STRING, VERB_DUMP | VERB_RESTORE, "cgroups are not captured"),
 	REFUSE("ext-mount-map", OPT_STRING, VERB_DUMP | VERB_RESTORE, "mounts are not captured"),
 	REFUSE("empty-ns", OPT_STRING, VERB_DUMP | VERB_RESTORE, "namespaces are not captured"),

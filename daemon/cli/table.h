@@ -23,7 +23,7 @@ struct cli_options {
 	int64_t interval, duration, count;
 	char *svg, *html, *report_dir;
 
-	bool page_server, daemon;
+	bool page_server, daemon, lazy_pages;
 	char *address;
 	int64_t port, status_fd;
 

@@ -11,6 +11,8 @@ const struct verb verbs[] = {
 	{"restore", "", VERB_RESTORE, verb_restore, "bring a process tree back from an images directory"},
 	{"page-server", "", VERB_PAGE_SERVER, verb_page_server,
 	 "receive the memory of a dump made elsewhere"},
+	{"lazy-pages", "", VERB_LAZY_PAGES, verb_lazy_pages,
+	 "fetch the memory of a tree that is restored with --lazy-pages while it runs"},
 	{"show", "DIR", VERB_SHOW, verb_show, "print what an images directory holds"},
 	{"track", "PID", VERB_TRACK, verb_track,
 	 "watch how a process tree writes its memory, and how a migration would go"},

@@ -22,11 +22,15 @@ enum verb_bit {
 	VERB_KEYS = 1 << 10,
 	VERB_RESUME = 1 << 11,
 	VERB_REPORT = 1 << 12,
+	VERB_LAZY_PAGES = 1 << 13,
 	VERB_DEDUP = 1 << 14,
 };
 #define VERB_CAPTURES (VERB_DUMP | VERB_PREDUMP | VERB_MIGRATE)
 #define VERB_TRACKS   (VERB_CAPTURES | VERB_TRACK)
-#define VERB_IMAGES   (VERB_DUMP | VERB_PREDUMP | VERB_RESTORE | VERB_PAGE_SERVER | VERB_SHOW | VERB_DEDUP)
+#define VERB_IMAGES                                                                                       \
+	(VERB_DUMP | VERB_PREDUMP | VERB_RESTORE | VERB_PAGE_SERVER | VERB_LAZY_PAGES | VERB_SHOW | \
+	 VERB_DEDUP)
+#define VERB_SERVES (VERB_DUMP | VERB_PAGE_SERVER | VERB_LAZY_PAGES)
 
 struct verb {
 	const char *name;
@@ -46,6 +50,7 @@ int verb_dump(struct cli *c, struct error *e);
 int verb_predump(struct cli *c, struct error *e);
 int verb_restore(struct cli *c, struct error *e);
 int verb_page_server(struct cli *c, struct error *e);
+int verb_lazy_pages(struct cli *c, struct error *e);
 int verb_migrate(struct cli *c, struct error *e);
 int verb_show(struct cli *c, struct error *e);
 int verb_status(struct cli *c, struct error *e);

@@ -87,3 +87,119 @@ int session_dump(struct session *s, struct stream_out *out, enum session_end end
 		session_end(s, SESSION_RUN, &undo);
 	return r;
 }
+
+/* --- with pages left behind ---------------------------------------------------------------------------- */
+
+int session_read(const struct session *s, pid_t pid, uint64_t addr, uint64_t length, void *data,
+		 struct error *e)
+{
+	const struct process *p = tree_find(s->tree, pid);
+	const struct memory_process *mp = p ? p->data : NULL;
+
+	if (!mp)
+		return -ENOENT;
+	int r = pread_full(mp->mem_fd, data, length, (off_t)addr);
+
+	return r < 0 ? error_set(e, -r, "pid %d: read %llu bytes at 0x%llx of the stopped original", pid,
+				 (unsigned long long)length, (unsigned long long)addr)
+		     : 0;
+}
+
+const char *session_uuid(const struct session *s)
+{
+	return s->uuid;
+}
+
+const struct events *session_events(const struct session *s)
+{
+	return s->events;
+}
+
+void session_stop_behind(const struct session *s)
+{
+	for (size_t i = 0; i < s->tree->n; i++)
+		if (s->tree->procs[i]->state == PROCESS_ALIVE)
+			kill(s->tree->procs[i]->pid, SIGSTOP);
+}
+
+static int put_left(struct session *s, struct stream_out *out, struct error *e)
+{
+	int r = 0;
+
+	session_leave_end(s);
+	for (size_t i = 0; i < s->tree->n && r >= 0; i++) {
+		const struct memory_process *mp = s->tree->procs[i]->data;
+		Ferry__Left left = FERRY__LEFT__INIT;
+
+		if (!mp || !mp->left.n)
+			continue;
+		/* Pairs of start and end, as they lie there. */
+		left.ranges = (uint64_t *)mp->left.r;
+		left.n_ranges = 2 * mp->left.n;
+		r = stream_put(out, FERRY__RECORD_TYPE__RECORD_LEFT, mp->pid, 0, 0, &left.base, e);
+	}
+	return r;
+}
+
+static int serve_left(struct session *s, struct stream_out *out, const struct session_serve *serve,
+		      bool *ret_begun, struct error *e)
+{
+	/* Whatever becomes of us, nothing of ours is in it. */
+	int r = capture_undo(s, e);
+
+	s->injected = false;
+	if (r < 0)
+		return r;
+	s->t_running = now_ns(); /* that is, from here on it is no longer known */
+	events_emit(s->events,
+		    json_pack("{s:s,s:I,s:I}", "event", "serving", "left", (json_int_t)session_left_pages(s),
+			      "bytes", (json_int_t)stream_out_bytes(out)));
+	return serve->serve(serve->ctx, s, ret_begun, e);
+}
+
+int session_dump_lazy(struct session *s, struct stream_out *out, enum session_end end,
+		      const struct session_serve *serve, struct error *e)
+{
+	struct error undo = ERROR_INIT;
+	bool frozen, begun = false;
+
+	s->total = (struct round_stats){0};
+	s->t_begin = now_ns();
+	s->n_rounds = 0;
+	s->post_copy = true;
+	int r = session_put_inventory(s, out, false, e);
+
+	if (r >= 0)
+		r = session_freeze(s, e);
+	frozen = r >= 0;
+	if (r >= 0)
+		r = session_final(s, out, false, e);
+	if (r >= 0)
+		r = put_left(s, out, e);
+	error_phase(e, "finish images");
+	if (r >= 0)
+		r = stream_finish(out, e);
+	if (r >= 0)
+		r = hooks_run(s->opt.hooks, "post-dump", s->root, e);
+	if (r >= 0 && !session_left_pages(s))
+		events_log(s->events, 2, "nothing of process %d can stay behind: the image is whole",
+			   s->root);
+	else if (r >= 0)
+		r = serve_left(s, out, serve, &begun, e);
+	if (r >= 0 || begun)
+		files_capture_keep(&s->capture);
+	if (r >= 0) {
+		r = session_end(s, end, e);
+		session_emit_done(s, "dump", stream_out_bytes(out));
+		return r;
+	}
+	if (frozen)
+		session_end(s, SESSION_RUN, &undo);
+	if (begun)
+		error_prefix(e,
+			     "what was restored may run, and pages of it are only in process %d, which stays "
+			     "stopped "
+			     "(kill it, or let it go on with SIGCONT if the other one is gone)",
+			     s->root);
+	return r;
+}

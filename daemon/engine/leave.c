@@ -11,16 +11,6 @@
 #include "base/util.h"
 #include "engine/source.h"
 
-#define BELOW (4 * PAGE_SIZE_BYTES) /* a signal frame with its extended state */
-
-static void keep_page(struct page_set *s, uint64_t addr, uint64_t below, uint64_t above)
-{
-	uint64_t page = addr & ~(PAGE_SIZE_BYTES - 1);
-
-	if (addr)
-		page_set_add(s, page > below ? page - below : 0, page + PAGE_SIZE_BYTES + above);
-}
-
 static int keep_of_thread(struct task *t, struct page_set *s, struct error *e)
 {
 	uint64_t robust = 0;
@@ -31,29 +21,26 @@ static int keep_of_thread(struct task *t, struct page_set *s, struct error *e)
 		return 0;
 	if (r < 0)
 		return r;
-	keep_page(s, arch_regs_sp(&t->saved_regs), BELOW, PAGE_SIZE_BYTES);
-	keep_page(s, arch_regs_tp(&t->saved_regs), PAGE_SIZE_BYTES, PAGE_SIZE_BYTES);
-	keep_page(s, t->rseq_addr, 0, 0);
+	memory_keep_of_thread(s, arch_regs_sp(&t->saved_regs), arch_regs_tp(&t->saved_regs));
+	memory_keep_page(s, t->rseq_addr);
 	if (syscall(SYS_get_robust_list, t->tid, &robust, &size) == 0)
-		keep_page(s, robust, 0, 0);
+		memory_keep_page(s, robust);
 	return 0;
 }
 
-static int leave_of_process(struct session *s, struct process *p, struct error *e)
+int session_leave_of(struct session *s, struct process *p, struct error *e)
 {
 	struct memory_process *mp = p->data;
 	struct page_set keep = PAGE_SET_INIT;
 	int r = 0;
 
-	/* One that is new to the other side gets its memory as a clone of another, with what is shared. */
-	if (!mp || !mp->mm || !mp->plan || mp->fresh)
+	if (!mp || !mp->mm || !mp->plan || s->memory->userfaults)
 		return 0;
 	for (size_t i = 0; i < p->n_threads && r >= 0; i++)
 		r = keep_of_thread(&p->threads[i]->task, &keep, e);
 	if (r >= 0)
 		memory_leave(p, &keep, &mp->left);
 	page_set_deinit(&keep);
-	(void)s;
 	return r;
 }
 
@@ -61,8 +48,14 @@ int session_leave(struct session *s, struct error *e)
 {
 	int r = 0;
 
-	for (size_t i = 0; i < s->tree->n && r >= 0 && !s->memory->userfaults; i++)
-		r = leave_of_process(s, s->tree->procs[i], e);
+	for (size_t i = 0; i < s->tree->n && r >= 0; i++) {
+		const struct memory_process *mp = s->tree->procs[i]->data;
+
+		/* One that is new to the other side is made as a clone of another first, with what it shares:
+		 * its turn comes when that has been sent (inherit.c). */
+		if (mp && !mp->fresh)
+			r = session_leave_of(s, s->tree->procs[i], e);
+	}
 	return r;
 }
 

@@ -38,3 +38,7 @@ int restore_object_fd(struct rebuild *rb, uint64_t id);
 int lazy_make(struct restore *r, struct error *e);
 int lazy_arm(struct restore *r, struct error *e);
 void lazy_free(struct restore *r);
+/* restore_lazy.c: which pages of an image need not be read before the start. All state is known by then. */
+int lazy_choose(struct restore *r, struct stream_in *in, struct error *e);
+/* Prepared: somebody else sees to what is missing. */
+int lazy_hand_over(struct restore *r, struct error *e);

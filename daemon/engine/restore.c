@@ -220,6 +220,29 @@ static int feed_pages(struct restore *r, const struct record *rec, struct error 
 	return skeleton_write(p, &rec->run, rec->data, e);
 }
 
+/* Of an image whose pages are not all in it. */
+static int feed_left(struct restore *r, const struct record *rec, struct error *e)
+{
+	ProtobufCMessage *m;
+	int x = r->opt.lazy
+			? record_unpack(rec, &ferry__left__descriptor, &m, e)
+			: error_say(
+				  e, EINVAL,
+				  "pages of process %d are not in this image, but with the stopped original: "
+				  "restore it with --lazy-pages, and \"ferry lazy-pages --page-server\" to "
+				  "fetch "
+				  "them",
+				  rec->pid);
+
+	if (x < 0)
+		return x;
+	const Ferry__Left *left = (const Ferry__Left *)m;
+
+	x = restore_expect_missing(r, rec->pid, left->ranges, left->n_ranges, e);
+	protobuf_c_message_free_unpacked(m, NULL);
+	return x;
+}
+
 int restore_feed(struct restore *r, const struct record *rec, struct error *e)
 {
 	const ProtobufCMessageDescriptor *d = NULL;
@@ -227,6 +250,8 @@ int restore_feed(struct restore *r, const struct record *rec, struct error *e)
 
 	if (rec->is_pages)
 		return feed_pages(r, rec, e);
+	if (rec->type == FERRY__RECORD_TYPE__RECORD_LEFT)
+		return feed_left(r, rec, e);
 	if (rec->type == FERRY__RECORD_TYPE__RECORD_INVENTORY) {
 		d = &ferry__inventory__descriptor;
 	} else if (rec->type == FERRY__RECORD_TYPE__RECORD_TREE) {
@@ -362,6 +387,10 @@ void restore_free(struct restore *r)
 static int share_pages(void *ctx, struct stream_in *in, struct error *e)
 {
 	struct restore *r = ctx;
+
+	/* What comes page by page is not shared. */
+	if (r->opt.lazy)
+		return lazy_choose(r, in, e);
 	Ferry__Tree *tree = (Ferry__Tree *)snapshot_find(&r->snapshot, FERRY__RECORD_TYPE__RECORD_TREE, 0, 0);
 
 	if (!tree || !tree->n_processes)
@@ -407,9 +436,14 @@ int restore_from_dir(int dirfd, const struct restore_options *o, const struct ev
 		x = hooks_run(o->hooks, "post-restore", r->skeletons.tree->procs[0]->pid, e);
 	if (x >= 0)
 		x = hooks_run(o->hooks, "pre-resume", r->skeletons.tree->procs[0]->pid, e);
+	error_phase(e, "hand over what is missing");
+	if (x >= 0 && o->lazy)
+		x = lazy_hand_over(r, e);
 	error_phase(e, "start");
 	if (x >= 0)
 		x = restore_start(r, ret_pid, e);
+	if (x >= 0 && o->lazy)
+		o->lazy->started(o->lazy->ctx);
 	if (x >= 0) {
 		struct error ignore = ERROR_INIT;
 

@@ -21,7 +21,18 @@ struct restore_options {
 	bool leave_stopped; /* -s */
 	bool detached;      /* -d: the caller is going to end; the root is nobody's child from the start */
 	bool sibling;       /* -S: root becomes a sibling of the caller */
-	const struct hooks *hooks; /* NULL: none */
+	const struct hooks *hooks;       /* NULL: none */
+	const struct restore_lazy *lazy; /* NULL: all pages are there before the start */
+};
+
+/* Restore from an image, but for pages that come when they are wanted (docs/post-copy.md). */
+struct restore_lazy {
+	const char *state_path; /* where the pager's state is written (engine/pager.h) */
+	/* Nothing runs yet; when this returns somebody else has taken over what @state_path says. */
+	int (*hand_over)(void *ctx, struct error *e);
+	/* It runs. */
+	void (*started)(void *ctx);
+	void *ctx;
 };
 
 /* Restore from an image directory (chain) in one go. Root's pid in *ret_pid; it is a child of the caller (or

@@ -86,6 +86,7 @@ int session_put_inventory(struct session *s, struct stream_out *out, bool pre_du
 	uname(&un);
 	uuid_generate(u);
 	uuid_unparse(u, uuid);
+	memcpy(s->uuid, uuid, sizeof(s->uuid));
 	inv.version = 1;
 	inv.arch = (char *)arch_name();
 	inv.page_size = PAGE_SIZE_BYTES;
@@ -283,7 +284,12 @@ int session_send_all(struct session *s, struct stream_out *out, bool layout, boo
 		if (!final)
 			r = session_forgive(s, p, r, e);
 	}
-	return r < 0 ? r : memory_objects_round(s->memory, out, final, st, e);
+	uint64_t own = st->bytes;
+
+	if (r >= 0)
+		r = memory_objects_round(s->memory, out, final, st, e);
+	st->object_bytes += st->bytes - own;
+	return r;
 }
 
 static void emit_round(struct session *s, const struct round_stats *st, uint64_t ns)
@@ -407,6 +413,7 @@ int session_round(struct session *s, struct stream_out *out, bool layout, struct
 	if (r < 0)
 		return r;
 	session_add_stats(&s->total, &st);
+	s->shared_part = st.bytes ? (double)st.object_bytes / (double)st.bytes : 0;
 	if (s->n_rounds == SESSION_MAX_ROUNDS)
 		memmove(s->rounds, s->rounds + 1, sizeof(s->rounds) - sizeof(s->rounds[0]));
 	else

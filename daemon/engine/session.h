@@ -55,6 +55,22 @@ void session_set_options(struct session *s, const struct session_options *o);
 int session_predump(struct session *s, struct stream_out *out, struct error *e);
 /* Rounds, freeze, state, end. The images are valid (synced) before the target is let go or killed. */
 int session_dump(struct session *s, struct stream_out *out, enum session_end end, struct error *e);
+/* The same in one pass, with pages left in the frozen target (docs/post-copy.md): @serve gives them to who
+ * restores the image, and only then the target ends. Without that it runs on, but where *ret_begun is set
+ * (what was restored may run): there it stays stopped. */
+struct session_serve {
+	int (*serve)(void *ctx, struct session *s, bool *ret_begun, struct error *e);
+	void *ctx;
+};
+int session_dump_lazy(struct session *s, struct stream_out *out, enum session_end end,
+		      const struct session_serve *serve, struct error *e);
+/* For who serves. Of a process that is no part of the tree: -ENOENT. */
+int session_read(const struct session *s, pid_t pid, uint64_t addr, uint64_t length, void *data,
+		 struct error *e);
+const char *session_uuid(const struct session *s);
+const struct events *session_events(const struct session *s);
+/* From now on the target stops when it is let go, whoever does it. */
+void session_stop_behind(const struct session *s);
 /* Stop tracking; the target runs on untouched. NULL is fine. */
 void session_close(struct session *s);
 pid_t session_pid(const struct session *s);

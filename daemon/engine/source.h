@@ -30,6 +30,7 @@ struct session {
 	bool injected;                                  /* regions may be in the target */
 	struct round_record rounds[SESSION_MAX_ROUNDS]; /* of the current verb */
 	size_t n_rounds;
+	double shared_part; /* of what the last round copied: of shared memory, which is never left behind */
 	struct converge_costs costs; /* as far as they are known */
 	unsigned n_stops;            /* of which costs.stop_ns is the mean */
 	uint64_t fixed_ns;           /* what was expected of the freeze when it was decided upon */
@@ -40,6 +41,7 @@ struct session {
 	uint64_t t_running; /* post-copy: when the other side said so; 0: at the end */
 	pid_t root;
 	uint64_t root_start;
+	char uuid[37]; /* of the inventory put last */
 };
 
 struct stream_out;
@@ -105,6 +107,8 @@ int session_pass_on(struct session *s, struct stream_out *out, bool layout, bool
 void session_place_tree(struct session *s);
 /* leave.c: post-copy, when the final round is resolved: what stays behind goes out of it. */
 int session_leave(struct session *s, struct error *e);
+/* The same for one process. */
+int session_leave_of(struct session *s, struct process *p, struct error *e);
 void session_leave_end(struct session *s); /* when all was sent: what did not stay */
 uint64_t session_left_pages(const struct session *s);
 /* capture.c: records of all kinds into s->snapshot; and out of the target again (its tasks stay stopped). */

@@ -36,6 +36,8 @@ json_t *chain_request_pack(const struct chain_request *r)
 		o->ext_unix_sk, "file_locks", o->file_locks, "link_remap", o->link_remap, "ghost_limit",
 		(json_int_t)o->ghost_limit, "page_server", r->page_server >= 0);
 
+	json_object_set_new(m, "lazy", json_boolean(r->lazy));
+
 	put_str(m, "backend", s->backend);
 	put_str(m, "backend_dir", s->backend_dir);
 	put_str(m, "freeze_cgroup", s->freeze_cgroup);
@@ -80,6 +82,7 @@ int chain_request_unpack(const json_t *m, struct chain_request *ret, struct erro
 	s->state.ghost_limit = (uint64_t)msg_int(m, "ghost_limit", (int64_t)s->state.ghost_limit);
 	s->state.root = msg_str(m, "root", NULL);
 	s->state.externals = msg_str(m, "external", NULL);
+	ret->lazy = flag(m, "lazy");
 	ret->parent = msg_str(m, "parent", NULL);
 	ret->end = (enum session_end)msg_int(m, "end", SESSION_KILL);
 	ret->script.path = msg_str(m, "script", NULL);

@@ -33,6 +33,7 @@ struct chain_request {
 	int log_level;
 	int dirfd;       /* images directory */
 	int page_server; /* connected socket, or -1 */
+	bool lazy;       /* page_server listens: pages stay in the target until somebody has fetched them */
 };
 void chain_request_init(struct chain_request *r);
 /* For the way to a keeper; descriptors travel beside it. The unpacked request points into @m. */

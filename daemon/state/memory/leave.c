@@ -16,7 +16,28 @@
 	 FERRY__VMA_FLAG__VMA_LOCKONFAULT | FERRY__VMA_FLAG__VMA_HUGETLB | FERRY__VMA_FLAG__VMA_DROPPABLE | \
 	 FERRY__VMA_FLAG__VMA_WIPEONFORK | VMA_UFFD_ANY)
 
-static bool may_stay(const Ferry__Vma *v)
+#define BELOW (4 * PAGE_SIZE_BYTES) /* a signal frame with its extended state */
+
+static void keep_around(struct page_set *s, uint64_t addr, uint64_t below, uint64_t above)
+{
+	uint64_t page = addr & ~(PAGE_SIZE_BYTES - 1);
+
+	if (addr)
+		page_set_add(s, page > below ? page - below : 0, page + PAGE_SIZE_BYTES + above);
+}
+
+void memory_keep_page(struct page_set *s, uint64_t addr)
+{
+	keep_around(s, addr, 0, 0);
+}
+
+void memory_keep_of_thread(struct page_set *s, uint64_t sp, uint64_t tp)
+{
+	keep_around(s, sp, BELOW, PAGE_SIZE_BYTES);
+	keep_around(s, tp, PAGE_SIZE_BYTES, PAGE_SIZE_BYTES);
+}
+
+bool memory_may_stay(const Ferry__Vma *v)
 {
 	return v->kind == FERRY__VMA_KIND__VMA_ANON && !v->shared && !(v->flags & NEVER);
 }
@@ -52,7 +73,7 @@ void memory_leave(struct process *p, const struct page_set *keep, struct page_se
 
 		while (v < mp->mm->n_vmas && mp->mm->vmas[v]->end <= plan->start)
 			v++;
-		if (v < mp->mm->n_vmas && may_stay(mp->mm->vmas[v]) && plan->unit == PAGE_SIZE_BYTES)
+		if (v < mp->mm->n_vmas && memory_may_stay(mp->mm->vmas[v]) && plan->unit == PAGE_SIZE_BYTES)
 			leave_of(mp, plan, keep, ret);
 	}
 }

@@ -131,9 +131,10 @@ void young_free(struct memory_process *mp);
 	(FERRY__VMA_FLAG__VMA_UFFD_MISSING | FERRY__VMA_FLAG__VMA_UFFD_WP | FERRY__VMA_FLAG__VMA_UFFD_MINOR)
 
 struct round_stats {
-	uint64_t pages;   /* read and sent, 4 KiB each */
-	uint64_t bytes;   /* of pages sent */
-	uint64_t dropped; /* pages */
+	uint64_t pages;        /* read and sent, 4 KiB each */
+	uint64_t bytes;        /* of pages sent */
+	uint64_t object_bytes; /* the part of them that is of shared memory */
+	uint64_t dropped;      /* pages */
 	uint64_t zero;
 	uint64_t shared;     /* pages that went as those of another process */
 	uint64_t same;       /* pages the backend suspected that were equal to what was sent last */
@@ -194,6 +195,10 @@ int memory_send(struct memory *m, struct process *p, struct stream_out *out, boo
 /* Between resolve and send of the final round: pages that need not go before the target runs at the other
  * side are taken out of the plan, and dropped there; not those of @keep. They are added to @ret. (leave.c) */
 void memory_leave(struct process *p, const struct page_set *keep, struct page_set *ret);
+bool memory_may_stay(const Ferry__Vma *v);
+/* What a thread, and the kernel for it, touches at once: around its stack and thread pointers; one page. */
+void memory_keep_of_thread(struct page_set *s, uint64_t sp, uint64_t tp);
+void memory_keep_page(struct page_set *s, uint64_t addr);
 /* Pages of @part that are to go in this round go now. */
 int memory_send_part(struct memory *m, struct memory_process *mp, const struct page_set *part,
 		     struct stream_out *out, bool final, struct round_stats *st, struct error *e);

@@ -115,7 +115,7 @@ static void scripts_calls(void **state)
 
 static void unsupported(void **state)
 {
-	static const char *const words[] = {"--lazy-pages", "--tls", "--cgroup-root=/x", "--empty-ns=net"};
+	static const char *const words[] = {"--tls", "--cgroup-root=/x", "--empty-ns=net"};
 	struct error e;
 	struct cli c;
 
