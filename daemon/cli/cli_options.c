@@ -85,6 +85,10 @@ int cli_on_stall(const struct cli *c, enum on_stall *ret, struct error *e)
 		   {"throttle", ON_STALL_THROTTLE},
 		   {"postcopy", ON_STALL_POSTCOPY}};
 
+	if (!c->o.on_stall) {
+		*ret = c->verb->bit == VERB_MIGRATE ? ON_STALL_POSTCOPY : ON_STALL_STOP;
+		return 0;
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
 		if (!strcmp(c->o.on_stall, all[i].name)) {
 			*ret = all[i].what;

@@ -70,6 +70,7 @@ static int prepare(struct cli *c, struct work *w, struct error *e)
 	r = cli_on_stall(c, &w->o.session.on_stall, e);
 	if (r < 0)
 		return r;
+	w->o.post_copy_if_possible = !c->o.on_stall && !c->o.post_copy;
 	w->o.time_limit_ms = (uint64_t)c->o.time_limit;
 	w->o.session.pid = pid;
 	if (c->o.dry_run)

@@ -70,7 +70,8 @@ int resume_after_death(struct cli *c, struct job *j, pid_t pid, bool moved, stru
 static int resume_one(struct cli *c, const char *uuid, struct error *e)
 {
 	struct settle s = {.link = {c->o.keys, c->o.insecure},
-			   .how = c->o.here                  ? DOUBT_HERE
+			   .how = c->o.here && c->o.force    ? DOUBT_GO_BACK
+				  : c->o.here                ? DOUBT_HERE
 				  : c->o.there && c->o.force ? DOUBT_GIVE_UP
 				  : c->o.there               ? DOUBT_THERE
 							     : DOUBT_ASK};

@@ -108,6 +108,9 @@ static int finish(struct passing *w, struct entry *x, struct error *e)
 		x->mp->stale = true;
 		return 0;
 	}
+	/* Nobody inherits from it any more, and what it inherits itself is there: the rest may stay. */
+	if (r >= 0 && x->p && x->mp->fresh && w->final && w->s->post_copy)
+		r = session_leave_of(w->s, x->p, e);
 	if (r >= 0 && x->p)
 		r = session_send_one(w->s, x->p, w->out, w->layout, w->final, w->st, e);
 	return w->final || !x->p ? r : session_forgive(w->s, x->p, r, e);

@@ -77,11 +77,21 @@ static void slow_down(struct session *s, struct converge_policy *p)
 					 100 * p->cpus / full));
 }
 
-/* Pages are no part of the downtime then. */
+/* Pages are no part of the downtime then, but for those that are never left behind. */
 static bool post_copy_helps(const struct session *s)
 {
-	return s->opt.on_stall == ON_STALL_POSTCOPY &&
-	       (!s->opt.max_downtime_ms || s->fixed_ns <= s->opt.max_downtime_ms * 1000000ull);
+	double left = (double)converge_left_ns(s->rounds, s->n_rounds) * s->shared_part + (double)s->fixed_ns;
+
+	if (s->opt.on_stall != ON_STALL_POSTCOPY)
+		return false;
+	if (s->memory->userfaults || s->shared_part > 0.5) {
+		events_log(s->events, 2, "post-copy would not help: %s",
+			   s->memory->userfaults
+				   ? "the program has userfaultfds of its own"
+				   : "what the program writes is shared memory, which goes along");
+		return false;
+	}
+	return !s->opt.max_downtime_ms || left <= s->opt.max_downtime_ms * 1e6;
 }
 
 static int give_up(struct session *s, const struct converge_policy *p, struct error *e)
@@ -120,7 +130,8 @@ int session_rounds(struct session *s, struct stream_out *out, bool layout,
 
 		if (r < 0)
 			return r;
-		s->post_copy = s->opt.post_copy_after && s->n_rounds >= s->opt.post_copy_after;
+		s->post_copy = s->opt.post_copy_after &&
+			       (s->n_rounds >= s->opt.post_copy_after || !s->memory->backend.ops);
 		if (s->post_copy || !s->memory->backend.ops)
 			return 0;
 		s->fixed_ns = p.limits.fixed_ns = converge_fixed_ns(&s->costs);

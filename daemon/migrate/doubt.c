@@ -105,6 +105,24 @@ void doubt_done(const struct journal *j, const struct link_options *o)
 	link_close(&link);
 }
 
+/* Its machine has been restarted since, so that what ran there has ended. */
+static int must_have_ended(const struct journal *j, const struct link_options *o, struct error *e)
+{
+	struct error trouble = ERROR_INIT;
+	enum verdict v = ask_once(j, o, &trouble);
+
+	if (v == ABORTED)
+		return 0;
+	if (v == RUNNING)
+		return error_say(e, EINVAL, "migration %s: the program runs at %s, it cannot run on here",
+				 j->uuid, j->to);
+	return error_say(
+		e, EAGAIN,
+		"migration %s: %s does not say that it has been restarted since (%s), so the program may "
+		"still run there: it cannot run on here",
+		j->uuid, j->to, error_is(&trouble) ? trouble.text : "it does not know of it");
+}
+
 /* --- the successor --------------------------------------------------------------------------------- */
 
 static int ask_for_now(const struct journal *j, const struct link_options *o, struct error *e)
@@ -138,7 +156,7 @@ static int decide(struct machine *m, enum doubt_decision how, const struct link_
 	else if (how == DOUBT_ASK_ONCE)
 		running = ask_for_now(j, o, e);
 	else
-		running = how != DOUBT_HERE;
+		running = how == DOUBT_THERE || how == DOUBT_GIVE_UP;
 	if (running < 0)
 		return running;
 	return machine_move(m, !running ? SOURCE_STAYED : j->left ? SOURCE_SERVING : SOURCE_MOVED, e);
@@ -154,9 +172,20 @@ static int serve(struct machine *m, enum doubt_decision how, const struct link_o
 	if (m->state != SOURCE_SERVING)
 		return 0;
 	if (how == DOUBT_HERE)
-		return error_say(e, EINVAL,
-				 "migration %s: the program has run at %s since, it cannot run on here",
-				 j->uuid, j->to);
+		return error_say(
+			e, EINVAL,
+			"migration %s: the program has run at %s since, it cannot run on here (if that "
+			"machine has been restarted: --here --force goes back to what it was before)",
+			j->uuid, j->to);
+	if (how == DOUBT_GO_BACK) {
+		r = must_have_ended(j, o, e);
+		if (r >= 0)
+			events_log(m->events, 2,
+				   "migration %s: what the program did at %s is lost, it goes on as it was "
+				   "before",
+				   j->uuid, j->to);
+		return r < 0 ? r : machine_move(m, SOURCE_STAYED, e);
+	}
 	if (how == DOUBT_THERE)
 		return error_say(
 			e, EINVAL,

@@ -13,6 +13,8 @@
 enum doubt_decision {
 	DOUBT_ASK,      /* the destination decides */
 	DOUBT_ASK_ONCE, /* the same, but -EAGAIN when it does not answer or has not decided yet */
+	DOUBT_GO_BACK,  /* it has run over there, on a machine that was restarted since: the copy here runs on
+			 */
 	DOUBT_HERE,     /* the operator knows that it does not run over there: the copy here runs on */
 	DOUBT_THERE,    /* the operator knows that it runs, or has run, over there: the copy here is killed */
 	DOUBT_GIVE_UP,  /* the same, and pages that are only here are given up */

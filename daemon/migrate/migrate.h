@@ -11,7 +11,8 @@
 
 struct migrate_options {
 	struct session_options session;
-	const char *to; /* HOST[:PORT], [v6]:PORT */
+	bool post_copy_if_possible; /* nobody asked for it: without, if the destination cannot */
+	const char *to;             /* HOST[:PORT], [v6]:PORT */
 	struct link_options link;
 	const char *journal_dir; /* NULL: /run/ferry */
 	uint64_t time_limit_ms;  /* for the rounds; 0: none */

@@ -27,6 +27,7 @@
 
 struct migration {
 	const struct migrate_options *opt;
+	struct session_options session;
 	const struct events *events;
 	struct session *s;
 	struct link link;
@@ -40,7 +41,24 @@ struct migration {
 
 static bool wants_post_copy(const struct migration *m)
 {
-	return m->opt->session.post_copy_after || m->opt->session.on_stall == ON_STALL_POSTCOPY;
+	return m->session.post_copy_after || m->session.on_stall == ON_STALL_POSTCOPY;
+}
+
+/* The other side cannot start it before all of its pages are there. */
+static int forgo_post_copy(struct migration *m, struct error *e)
+{
+	if (!m->opt->post_copy_if_possible)
+		return error_say(
+			e, ENOTSUP,
+			"%s cannot start a program whose pages are still on their way (no userfaultfd)",
+			m->opt->to);
+	events_log(
+		m->events, 2,
+		"%s cannot start a program whose pages are still on their way (no userfaultfd): if rounds do "
+		"not get smaller the target is stopped for longer (--on-stall stop)",
+		m->opt->to);
+	m->session.on_stall = ON_STALL_STOP;
+	return 0;
 }
 
 static int hello(struct migration *m, struct error *e)
@@ -50,7 +68,7 @@ static int hello(struct migration *m, struct error *e)
 	char host[256];
 
 	hello_fill(&h, host, "");
-	hello_fill_source(&h, &m->opt->session);
+	hello_fill_source(&h, &m->session);
 	h.uuid = m->uuid;
 	h.post_copy = wants_post_copy(m);
 	peer_set_timeout(&m->peer, PEER_HELLO_SECS);
@@ -67,9 +85,7 @@ static int hello(struct migration *m, struct error *e)
 
 	r = hello_check(there, m->opt->to, e);
 	if (r >= 0 && wants_post_copy(m) && !there->post_copy)
-		r = error_say(e, ENOTSUP,
-			      "%s cannot start a program whose pages are still on their way (no userfaultfd)",
-			      m->opt->to);
+		r = forgo_post_copy(m, e);
 	if (r >= 0) {
 		journal_set(m->machine.journal, m->opt->to, m->opt->link.insecure, there->life);
 		journal_add_process(m->machine.journal, m->opt->session.pid, 0, true);
@@ -321,7 +337,7 @@ static int run(struct migration *m, struct error *e)
 	if (r >= 0)
 		r = hello(m, e);
 	if (r >= 0)
-		r = session_open(&m->s, &m->opt->session, m->events, e);
+		r = session_open(&m->s, &m->session, m->events, e);
 	if (r >= 0) {
 		deadline_set(m->opt->time_limit_ms,
 			     "the rounds took longer than --time-limit; the target runs on");
@@ -357,8 +373,11 @@ static int run(struct migration *m, struct error *e)
 
 int migrate_run(const struct migrate_options *o, const struct events *ev, struct error *e)
 {
-	struct migration m = {
-		.opt = o, .events = ev, .link = LINK_INIT, .machine = {.state = SOURCE_IDLE, .events = ev}};
+	struct migration m = {.opt = o,
+			      .session = o->session,
+			      .events = ev,
+			      .link = LINK_INIT,
+			      .machine = {.state = SOURCE_IDLE, .events = ev}};
 	uuid_t u;
 
 	uuid_generate(u);

@@ -58,6 +58,8 @@ const struct transition_row transition_rows[] = {
 	{SOURCE_ASKING, SOURCE_SERVING, "the answer is running or fetching, and pages stayed here"},
 	{SOURCE_SERVING, SOURCE_MOVED,
 	 "it needs nothing of here any more, or the operator gives the rest up"},
+	{SOURCE_SERVING, SOURCE_STAYED,
+	 "the machine there was restarted, which ended it, and the operator goes back to the state before"},
 	{SOURCE_ASKING, SOURCE_MOVED, "the answer is running, or the operator says so"},
 	{SOURCE_ASKING, SOURCE_STAYED, "the answer is aborted, or the operator says so"},
 	{SOURCE_MOVED, SOURCE_ENDED, "the copy is gone"},

@@ -13,7 +13,7 @@
  * Checked at every step:
  *	- nothing of one copy runs while something of the other does;
  *	- once something of the copy there has run, the copy here never runs again, but after a restart of that
- *	  machine, which has ended it;
+ *	  machine, which has ended it (and, when pages are still here, only if an operator says so);
  *	- the copy here is not ended unless all of the copy there is there, nor (LAZY) while that has not got its
  *	  pages from here;
  *	- nothing that runs there is ever taken to have pages that have not come;
@@ -32,6 +32,7 @@
  *	9  the copy here is ended only when it runs there
  *	10 (LAZY) the copy here is kept until its pages are there
  *	11 (LAZY) what is missing there stays missing when the process that fetches it dies
+ *	12 (LAZY) an operator goes back to the copy here only when that machine says that it was restarted
  *
  * LAZY is post-copy: it starts there while pages are still here (docs/post-copy.md).  How many does not matter, so they
  * come at once, or not yet.
@@ -246,8 +247,10 @@ inline settle(a)
 	:: out == ASKING && a == RUNNING -> out = (LAZY -> SERVING : MOVED)
 	:: out == SERVING ->
 		serves = true;
-		(in != FETCHING && in != STARTING);
-		atomic { serves = false; out = MOVED }
+		if
+		:: atomic { (in != FETCHING && in != STARTING && !restarted) -> serves = false; out = MOVED }
+		:: atomic { restarted || BROKEN == 12 -> serves = false; out = STAYED } /* --here --force */
+		fi
 	:: out == ASKING && a == ABORTED -> out = STAYED
 	:: out == MOVED -> end_here(); break
 	:: out == STAYED -> let_go_here(); break
@@ -292,8 +295,10 @@ moved:
 		:: LAZY && BROKEN != 10 ->
 			out = SERVING;
 			serves = true;
-			in != FETCHING;
-			serves = false
+			if
+			:: atomic { in != FETCHING && !restarted -> serves = false }
+			:: atomic { restarted -> serves = false }; goto end /* cancelled */
+			fi
 		:: else
 		fi;
 		out = MOVED;
@@ -358,7 +363,7 @@ active proctype world()
 	/* Its processes are gone, and what they had done with it. With the copy here already ended that is the loss
 	 * of a program by the loss of its machine, which no protocol helps against. */
 	:: atomic {
-		!restarted && !dest_alive && here != DEAD && !told && in != NONE ->
+		!restarted && !dest_alive && here != DEAD && (!told || (out == SERVING && !all_there)) && in != NONE ->
 		restarted = true;
 		kill_there();
 		has_run = false;

@@ -47,7 +47,7 @@ case_other_names() {
 # Before the freeze, by what is to be expected
 case_max_downtime() {
 	hot_pair
-	must_fail 'longer than --max-downtime' "$ferry" migrate "$pid" --to 192.0.2.2 --insecure --max-bandwidth 40M --downtime 20 --max-downtime 100 -v4 -o "$dir/migrate.log"
+	must_fail 'longer than --max-downtime' "$ferry" migrate "$pid" --to 192.0.2.2 --insecure --on-stall stop --max-bandwidth 40M --downtime 20 --max-downtime 100 -v4 -o "$dir/migrate.log"
 	! grep -q '"event":"freeze"' "$dir/migrate.log" || fail "it was stopped all the same"
 	untouched
 	finish A

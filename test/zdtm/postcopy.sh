@@ -9,22 +9,44 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 slow() { host_run A tc qdisc add dev eth0 root tbf rate "$1" burst 64k latency 50ms 2>/dev/null || skip "no tbf in this kernel"; }
 
-pair() {
+# With $tls set to "yes" by the case: keys on both sides, and everything over TLS
+tls=
+trust() { [ "$tls" = yes ] && echo "--keys $dir/k$1" || echo --insecure; }
+
+make_keys() {
+	[ "$tls" = yes ] || return 0
+	must_work "$ferry" keys init --keys "$dir/kA"
+	must_work "$ferry" keys init --keys "$dir/kB"
+	must_work "$ferry" keys trust 192.0.2.2 --fingerprint "$("$ferry" keys show --keys "$dir/kB")" --keys "$dir/kA"
+	must_work "$ferry" keys trust 192.0.2.1 --fingerprint "$("$ferry" keys show --keys "$dir/kA")" --keys "$dir/kB"
+}
+
+ferryd_b() {
+	host_run B "$@" "$bin/ferryd" $(trust B) --listen 192.0.2.2 </dev/null >>"$dir/ferryd.out" 2>&1 &
+	within 10 host_run B sh -c 'grep -q " 0A " /proc/net/tcp' || fail "ferryd does not listen: $(tail -n 1 "$dir/ferryd.out")"
+}
+
+two_hosts() {
 	host_up B 20000 && host_link A B || fail "no second host"
-	start_ferryd
+	make_keys
+}
+
+pair() {
+	two_hosts
+	ferryd_b
 	start "$1"
 }
 
 # Where the daemon of the source is to pick up what is left
 daemon_a() {
-	host_run A "$bin/ferryd" --insecure --listen 192.0.2.1 </dev/null >>"$dir/ferryd-a.out" 2>&1 &
+	host_run A "$bin/ferryd" $(trust A) --listen 192.0.2.1 </dev/null >>"$dir/ferryd-a.out" 2>&1 &
 	within 10 host_run A sh -c 'grep -q " 0A " /proc/net/tcp' || fail "ferryd of A does not listen"
 }
 
 # In the background; $migration
 migrate() {
 	note "migrate $*"
-	host_run A timeout -k 2 100 "$ferry" migrate "$pid" --to 192.0.2.2 --insecure --json -v4 -o "$dir/migrate.log" "$@" >"$dir/out" 2>&1 &
+	host_run A timeout -k 2 100 "$ferry" migrate "$pid" --to 192.0.2.2 $(trust A) --json -v4 -o "$dir/migrate.log" "$@" >"$dir/out" 2>&1 &
 	migration=$!
 }
 
@@ -69,6 +91,7 @@ counts() {
 # A program that gives nothing back: each missing page comes, and only what was written since the last round is missing.
 case_only_what_was_dirty() {
 	pair hot-spot
+	slow 200mbit # so that it gets to write all of it in each round
 	migrate --post-copy 2
 	ended
 	counts
@@ -155,7 +178,7 @@ case_resume() {
 	uuid=$(host_run A ls /run/ferry/journal/out)
 	must_fail 'has run at' "$ferry" resume "$uuid" --here
 	must_fail 'only here, and would be lost' "$ferry" resume "$uuid" --there
-	must_work "$ferry" resume "$uuid" --insecure
+	must_work "$ferry" resume "$uuid" $(trust A)
 	over
 }
 
@@ -167,7 +190,7 @@ case_cancel() {
 	wait $migration && fail "a cancelled migration reports success"
 	grep -q 'pages of it are still here' "$dir/out" || fail "it does not say what is missing: $(tail -n 1 "$dir/out")"
 	alive A || fail "the pages are gone"
-	must_work "$ferry" resume --insecure
+	must_work "$ferry" resume $(trust A)
 	over
 }
 
@@ -181,6 +204,22 @@ case_kill_destination_worker() {
 	over
 }
 
+# Again and again, while children come and go: descriptors of memory that has ended are nobody's, and their numbers are used again.
+case_kill_worker_often() {
+	pair restless
+	slow 40mbit
+	begin --backend none --post-copy 1
+	for _ in 1 2 3 4; do
+		sleep 1.2
+		! fetched_all || fail "all pages were there too early: the case proves nothing"
+		host_run B kill -9 "$(ferries B | sed -n 2p)"
+		within 15 eval "alive B && host_run B ls /run/ferry/journal/in | grep -q sock" || fail "nobody goes on"
+	done
+	ended
+	over
+}
+fetched_all() { [ "$(value fetch left)" = 0 ]; }
+
 case_kill_destination() {
 	pair restless
 	slow 100mbit
@@ -188,7 +227,7 @@ case_kill_destination() {
 	kill_ferryd
 	sleep 2
 	alive B || fail "it has ended without its pages"
-	start_ferryd
+	ferryd_b
 	ended
 	over
 }
@@ -201,7 +240,7 @@ case_restart_destination() {
 	host_run B kill "$(ferries B | head -n 1)"
 	within 10 no_ferryd || fail "ferryd does not end"
 	alive B || fail "it has ended without its pages"
-	start_ferryd
+	ferryd_b
 	ended
 	over
 }
@@ -222,4 +261,145 @@ case_kill_holder() {
 }
 has_holder() { ! no_holder; }
 
-run_cases "only_what_was_dirty restless everything on_stall link_cut kill_source_worker kill_source resume cancel kill_destination_worker kill_destination restart_destination kill_holder" "$@"
+# Children that were forked since the last round start without their own pages, too.
+case_brood() {
+	pair brood
+	slow 100mbit
+	begin --post-copy 2
+	ended
+	counts
+	over
+}
+
+# Nobody asked for it: a program that writes faster than the link is started there all the same
+case_by_default() {
+	pair hot
+	slow 200mbit
+	begin --downtime 20
+	ended
+	counts
+	over
+}
+
+# ... but where the destination cannot; the output says so
+case_not_possible() {
+	two_hosts
+	ferryd_b "$programs/helpers/no-uffd"
+	start hot
+	slow 200mbit
+	must_fail 'cannot start a program whose pages are still on their way' "$ferry" migrate "$pid" --to 192.0.2.2 --insecure --on-stall postcopy
+	alive A || fail "the target is gone"
+	must_work "$ferry" migrate "$pid" --to 192.0.2.2 --insecure --downtime 20
+	grep -q 'cannot start a program whose pages are still on their way.*--on-stall stop' "$dir/out" || fail "it does not say that it could not"
+	! grep -q 'runs there after' "$dir/out" || fail "it was started early"
+	over
+}
+
+case_tls() {
+	tls=yes
+	case_everything
+}
+
+case_tls_only_what_was_dirty() {
+	tls=yes
+	case_only_what_was_dirty
+}
+
+case_tls_link_cut() {
+	tls=yes
+	case_link_cut
+}
+
+case_tls_kill_source() {
+	tls=yes
+	case_kill_source
+}
+
+case_tls_kill_destination_worker() {
+	tls=yes
+	case_kill_destination_worker
+}
+
+case_tls_kill_destination() {
+	tls=yes
+	case_kill_destination
+}
+
+# The machine of the destination ends with all that ran there. What is here is of before the start there: only an operator may go back to it,
+# and only when that machine says that it was restarted.
+case_go_back() {
+	pair restless
+	slow 100mbit
+	begin --backend none --post-copy 1
+	host_run A kill -9 $(ferries A)
+	wait $migration
+	uuid=$(host_run A ls /run/ferry/journal/out)
+	must_fail 'runs at .*cannot run on here' "$ferry" resume "$uuid" --here --force $(trust A)
+	alive A && alive B || fail "one of the copies is gone"
+	kill -KILL "${HOST_INIT[B]}" "${HOST_OUTER[B]}"
+	wait "${HOST_OUTER[B]}" 2>/dev/null
+	must_fail 'does not say that it has been restarted' "$ferry" resume "$uuid" --here --force $(trust A)
+	host_net A ip link delete eth0 2>/dev/null
+	two_hosts
+	ferryd_b
+	must_fail 'has run at' "$ferry" resume "$uuid" --here
+	must_work "$ferry" resume "$uuid" --here --force $(trust A)
+	grep -q 'is lost' "$dir/out" || fail "it does not say what is lost"
+	[ -z "$(host_run A ls /run/ferry/journal/out)" ] || fail "the journal is left"
+	finish A
+}
+
+# The same, with the operator's command killed (by the hook of test/faults) before and after the decision is in the journal. Nothing runs on by
+# that; the next one, or ferryd, brings it to an end.
+case_go_back_killed() {
+	local when=$1 faulty=$bin/../faults/ferry
+	[ -x "$faulty" ] || skip "no $faulty"
+	pair restless
+	slow 100mbit
+	begin --backend none --post-copy 1
+	host_run A kill -9 $(ferries A)
+	wait $migration
+	uuid=$(host_run A ls /run/ferry/journal/out)
+	kill -KILL "${HOST_INIT[B]}" "${HOST_OUTER[B]}"
+	wait "${HOST_OUTER[B]}" 2>/dev/null
+	host_net A ip link delete eth0 2>/dev/null
+	two_hosts
+	ferryd_b
+	mkdir "$dir/fault"
+	host_run A env FERRY_FAULT_DIR="$dir/fault" FERRY_FAULT=source:stayed:$when:kill-all timeout -k 2 30 "$faulty" resume "$uuid" --here --force --insecure >"$dir/killed.out" 2>&1
+	[ -e "$dir/fault/struck.source" ] || fail "the point was never reached: $(tail -n 1 "$dir/killed.out")"
+	[ "$(host_run A sh -c 'read -r line <"/proc/$0/stat"; set -- ${line##*) }; echo $1' "$pid")" = T ] || fail "the original does not stand still"
+	if [ $when = before ]; then
+		must_work "$ferry" resume "$uuid" --here --force --insecure
+	else
+		daemon_a
+		within 10 journals_empty || fail "the journal is left"
+		host_run A kill -9 $(ferries A)
+	fi
+	finish A
+}
+case_go_back_killed_before() { case_go_back_killed before; }
+case_go_back_killed_after() { case_go_back_killed after; }
+
+# What makes a scope for the tree moves its processes: the holder goes along, and what is outside of it can be ended.
+case_scope() {
+	local scope=/sys/fs/cgroup/memory/ferry-scope-$BASHPID
+	[ -d /sys/fs/cgroup/memory ] || scope=/sys/fs/cgroup/ferry-scope-$BASHPID
+	mkdir "$scope" 2>/dev/null || skip "no cgroups here"
+	trap 'host_down; within 5 rmdir "$scope"' EXIT
+	pair restless
+	slow 100mbit
+	begin --backend none --post-copy 1
+	host_run B sh -c 'echo "$0" >"$1/cgroup.procs"' "$pid" "$scope" || skip "processes cannot be put into a cgroup here"
+	within 5 holder_in "${scope##*/}" || fail "the holder is not where the tree is"
+	kill_ferryd
+	sleep 1
+	alive B || fail "it has ended without its pages"
+	has_holder || fail "the holder has ended with ferryd"
+	ferryd_b
+	ended
+	over
+}
+holder_in() { host_run B sh -c 'for p in /proc/[0-9]*; do [ "$(cat $p/comm 2>/dev/null)" = ferry-hold ] && grep -q "/$0$" $p/cgroup && exit 0; done; exit 1' "$1"; }
+
+run_cases "only_what_was_dirty restless everything on_stall link_cut kill_source_worker kill_source resume cancel kill_destination_worker kill_worker_often kill_destination restart_destination kill_holder brood by_default not_possible go_back go_back_killed_before go_back_killed_after scope tls tls_only_what_was_dirty tls_link_cut tls_kill_source tls_kill_destination_worker tls_kill_destination" "$@"
