@@ -221,7 +221,7 @@ active proctype ferryd_there()
 	mtype a;
 
 	do
-	:: !dest_alive && in == FETCHING && serves -> fetch(); in = RUNNING
+	:: atomic { !dest_alive && in == FETCHING && serves -> fetch(); in = RUNNING }
 	:: !dest_alive && (in == READY || in == COMMITTED || in == STARTING) -> decide_there(a)
 	:: atomic { !dest_alive && !swept && (in == RUNNING || in == ABORTED) -> in = NONE; swept = true }
 	:: all_ended -> break
