@@ -49,6 +49,14 @@ int restore_expect_missing(struct restore *r, pid_t pid, const uint64_t *pairs, 
 		}
 		page_set_add(&l.pages, pairs[i], pairs[i + 1]);
 	}
+	/* For the skeletons: no huge pages are made there. */
+	Ferry__Left *left = xmalloc(sizeof(*left));
+
+	ferry__left__init(left);
+	left->ranges = xmemdup(pairs, n * sizeof(*pairs));
+	left->n_ranges = n;
+	r->snapshot.putting_warm = false;
+	snapshot_put(&r->snapshot, FERRY__RECORD_TYPE__RECORD_LEFT, pid, 0, &left->base);
 	r->lazy = xrealloc(r->lazy, (r->n_lazy + 1) * sizeof(*r->lazy));
 	r->lazy[r->n_lazy++] = l;
 	return 0;
@@ -146,10 +154,11 @@ static int register_vmas(struct lazy *l, const Ferry__Mm *mm, struct error *e)
 	return r;
 }
 
-static int must_be_missing(const struct lazy *l, struct error *e)
+/* Pages of the list that are there, into @ret (initialised). */
+static int find_there(const struct lazy *l, struct page_set *ret, struct error *e)
 {
 	const struct page_set *s = &l->pages;
-	struct page_set there = PAGE_SET_INIT, wrong = PAGE_SET_INIT;
+	struct page_set there = PAGE_SET_INIT;
 	cleanup_close int pagemap = pagemap_open(l->pid);
 	int r = MIN(pagemap, 0);
 
@@ -160,20 +169,43 @@ static int must_be_missing(const struct lazy *l, struct error *e)
 			end = s->r[i].end;
 		r = pagemap_mapped(pagemap, start, end, &there);
 	}
-	if (r < 0)
-		r = error_set(e, -r, "pid %d: read its page map", l->pid);
-	else {
-		page_set_and(s, &there, &wrong);
-		if (wrong.n)
-			r = error_say(e, EEXIST,
-				      "pid %d: %llu pages that the source has kept are there already, at "
-				      "0x%llx first",
-				      l->pid, (unsigned long long)(page_set_bytes(&wrong) / PAGE_SIZE_BYTES),
-				      (unsigned long long)wrong.r[0].start);
-	}
+	page_set_and(s, &there, ret);
 	page_set_deinit(&there);
+	return r < 0 ? error_set(e, -r, "pid %d: read its page map", l->pid) : 0;
+}
+
+static int must_be_missing(const struct lazy *l, struct error *e)
+{
+	struct page_set wrong = PAGE_SET_INIT;
+	int r = find_there(l, &wrong, e);
+
+	if (r >= 0 && wrong.n)
+		r = error_say(
+			e, EEXIST,
+			"pid %d: %llu pages that the source has kept are there already, at 0x%llx first",
+			l->pid, (unsigned long long)(page_set_bytes(&wrong) / PAGE_SIZE_BYTES),
+			(unsigned long long)wrong.r[0].start);
 	page_set_deinit(&wrong);
 	return r;
+}
+
+/* Older content has been dropped; but the kernel makes huge pages by itself where some of the pages are
+ * there. */
+int lazy_drop(struct restore *r, struct error *e)
+{
+	int x = 0;
+
+	for (size_t i = 0; i < r->n_lazy && x >= 0; i++) {
+		struct process *p = tree_find(r->skeletons.tree, r->lazy[i].pid);
+		struct skeleton *k = p ? p->data : NULL;
+
+		if (!k)
+			continue;
+		x = find_there(&r->lazy[i], &k->drops, e);
+		if (x >= 0)
+			x = skeleton_flush_drops(p, e);
+	}
+	return x;
 }
 
 int lazy_arm(struct restore *r, struct error *e)

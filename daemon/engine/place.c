@@ -324,7 +324,7 @@ int place_write(struct process *p, const Ferry__Vma *v, uint64_t addr, const voi
 
 /* --- huge pages ------------------------------------------------------------------------------------ */
 
-int place_huge(struct process *p, const Ferry__Mm *mm, struct error *e)
+int place_huge(struct process *p, const Ferry__Mm *mm, const struct page_set * not, struct error *e)
 {
 	struct skeleton *k = p->data;
 	struct place *pl = &k->place;
@@ -333,6 +333,7 @@ int place_huge(struct process *p, const Ferry__Mm *mm, struct error *e)
 
 	for (size_t i = 0; i + 1 < mm->n_huge; i += 2)
 		page_set_add(&want, mm->huge[i], mm->huge[i + 1]);
+	page_set_remove(&want, not );
 	page_set_minus(&want, &pl->huge, &fresh);
 	if (fresh.n) {
 		r = open_pidfd(p, e);

@@ -190,6 +190,8 @@ int restore_prepare(struct restore *r, struct error *e)
 	error_phase(e, "build processes");
 	int x = restore_sync(r, e);
 
+	if (x >= 0)
+		x = lazy_drop(r, e);
 	/* All contents are there. */
 	for (size_t i = 0; i < r->skeletons.tree->n; i++)
 		if (r->skeletons.tree->procs[i]->data)

@@ -35,6 +35,7 @@ int restore_object_fd(struct rebuild *rb, uint64_t id);
 
 /* lazy.c: userfaultfds for what will be missing, while skeletons can still run batches; then, when nothing of
  * ours touches their memory any more, registered. */
+int lazy_drop(struct restore *r, struct error *e);
 int lazy_make(struct restore *r, struct error *e);
 int lazy_arm(struct restore *r, struct error *e);
 void lazy_free(struct restore *r);

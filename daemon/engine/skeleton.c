@@ -121,6 +121,23 @@ static void keep_common(struct skeleton *k, const Ferry__Mm *mm)
 	k->has = has;
 }
 
+/* Pages that will come when it runs: a huge page would be there as a whole. */
+static int make_huge(const struct skeletons *s, struct process *p, struct error *e)
+{
+	const struct skeleton *k = p->data;
+	const Ferry__Left *left = (const Ferry__Left *)snapshot_find(
+		s->rebuild->snapshot, FERRY__RECORD_TYPE__RECORD_LEFT, p->pid, 0);
+	struct page_set not = PAGE_SET_INIT;
+
+	for (size_t i = 0; left && i + 1 < left->n_ranges; i += 2)
+		page_set_add(&not, left->ranges[i] & ~(HUGE_PAGE_BYTES - 1),
+			     (left->ranges[i + 1] + HUGE_PAGE_BYTES - 1) & ~(HUGE_PAGE_BYTES - 1));
+	int r = place_huge(p, k->mm, &not, e);
+
+	page_set_deinit(&not );
+	return r;
+}
+
 static int sync_layout(struct skeletons *s, struct process *p, const Ferry__Mm *mm, struct error *e)
 {
 	struct skeleton *k = p->data;
@@ -160,7 +177,7 @@ static int sync_layout(struct skeletons *s, struct process *p, const Ferry__Mm *
 	if (k->mm)
 		ferry__mm__free_unpacked(k->mm, NULL);
 	k->mm = ferry__mm__unpack(NULL, n, buf);
-	return place_huge(p, k->mm, e);
+	return make_huge(s, p, e);
 }
 
 /* A gap that no layout of the tree uses, in a part of the address space that neither the kernel (top down
@@ -348,7 +365,7 @@ int skeletons_end_taking(struct skeletons *s, struct error *e)
 	int r = skeleton_flush_drops(p, e);
 
 	/* Huge pages of its own, where its holder's were. */
-	return r < 0 ? r : place_huge(p, k->mm, e);
+	return r < 0 ? r : make_huge(s, p, e);
 }
 
 /* --- contents -------------------------------------------------------------------------------------- */
