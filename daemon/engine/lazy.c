@@ -227,8 +227,13 @@ struct pager *restore_take_pager(struct restore *r)
 {
 	struct pager *p = pager_new();
 
-	for (size_t i = 0; i < r->n_lazy; i++)
+	for (size_t i = 0; i < r->n_lazy; i++) {
+		const struct process *x = tree_find(r->skeletons.tree, r->lazy[i].pid);
+		const Ferry__Mm *mm = ((const struct skeleton *)x->data)->mm;
+
 		pager_add(p, r->lazy[i].pid, &r->lazy[i].pages, &r->lazy[i].registered,
 			  TAKE_FD(r->lazy[i].uffd));
+		pager_set_huge(p, mm->huge, mm->n_huge);
+	}
 	return p;
 }

@@ -18,6 +18,8 @@
 
 #include "base/util.h"
 #include "engine/pager_file.h"
+#include "procfs/pagemap.h"
+#include "state/memory/huge.h"
 
 struct pager *pager_new(void)
 {
@@ -36,6 +38,9 @@ void pager_free(struct pager *p)
 	if (p->file)
 		munmap(p->file, p->size);
 	free(p->path);
+	for (size_t i = 0; i < p->n_huge; i++)
+		page_set_deinit(&p->huge[i]);
+	free(p->huge);
 	free(p->waiting);
 	free(p->faults);
 	free(p);
@@ -48,6 +53,32 @@ void pager_add(struct pager *p, pid_t pid, const struct page_set *pages, const s
 
 	missing_add_space(&p->missing, source, uffd, registered);
 	p->total += p->missing.sources[source].n;
+}
+
+void pager_set_huge(struct pager *p, const uint64_t *pairs, size_t n)
+{
+	p->huge = xrealloc(p->huge, p->missing.n_sources * sizeof(*p->huge));
+	while (p->n_huge < p->missing.n_sources)
+		p->huge[p->n_huge++] = (struct page_set)PAGE_SET_INIT;
+	for (size_t i = 0; i + 1 < n; i += 2)
+		page_set_add(&p->huge[p->n_huge - 1], pairs[i], pairs[i + 1]);
+}
+
+/* Pages came one by one. */
+static void make_huge(struct pager *p)
+{
+	for (size_t i = 0; i < p->n_huge; i++) {
+		const struct missing_space *x = &p->missing.spaces[i];
+		pid_t pid = p->missing.sources[i].pid;
+
+		if (x->ended || x->moved || !p->huge[i].n)
+			continue;
+		cleanup_close int pidfd = sys_pidfd_open(pid, 0), pagemap = pagemap_open(pid);
+		const struct memory_process mp = {.pid = pid, .pagemap_fd = pagemap, .huge = p->huge[i]};
+
+		if (pidfd >= 0 && pagemap >= 0)
+			huge_repair(&mp, pidfd);
+	}
 }
 
 static void end_space(struct pager *p, size_t space)
@@ -67,6 +98,7 @@ void pager_finish(struct pager *p)
 {
 	if (p->file)
 		p->file->h.finished = 1;
+	make_huge(p);
 	for (size_t i = 0; i < p->missing.n_spaces; i++)
 		end_space(p, i);
 	pager_end_holder(p);
@@ -297,11 +329,22 @@ static void answered(struct pager *p, size_t source, uint64_t mark, void (*laten
 	}
 }
 
+static bool was_huge(const struct pager *p, size_t source, uint64_t mark, size_t n)
+{
+	uint64_t start = missing_address(&p->missing, source, mark);
+
+	return source < p->n_huge && page_set_overlaps(&p->huge[source], start, start + n * PAGE_SIZE_BYTES);
+}
+
 int pager_place(struct pager *p, size_t source, uint64_t mark, size_t n, const void *data,
 		void (*latency)(void *ctx, uint64_t ns), void *ctx, struct error *e)
 {
+	cleanup_free char *zeros = NULL;
 	int r = 0;
 
+	/* The page of zeros that all share cannot be part of a huge one. */
+	if (!data && was_huge(p, source, mark, n))
+		data = zeros = xcalloc(n, PAGE_SIZE_BYTES);
 	p->arrived += n;
 	for (size_t i = 0; i < n; i++)
 		p->again += !missing_bit(p->missing.sources[source].wanted, mark + i);

@@ -35,6 +35,8 @@ struct pager {
 		uint64_t addr, since;
 	} * faults;
 	size_t n_faults, cap_faults;
+	struct page_set *huge; /* of each source: was made of huge pages. Not known to a successor */
+	size_t n_huge;
 	uint64_t total;             /* pages that were missing at the start */
 	uint64_t n_served, n_zeros; /* faults: for pages of the source, for pages that nobody has */
 	uint64_t arrived,
@@ -49,6 +51,8 @@ void pager_free(struct pager *p);
  */
 void pager_add(struct pager *p, pid_t pid, const struct page_set *pages, const struct page_set *registered,
 	       int uffd);
+/* What of the memory of the one added last was backed by huge pages: it will be again, when all is there. */
+void pager_set_huge(struct pager *p, const uint64_t *pairs, size_t n);
 /* Write the state to @path, and make sure of a holder. From here on the death of this process loses nothing.
  */
 int pager_write(struct pager *p, const char *path, struct error *e);
