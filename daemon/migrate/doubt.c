@@ -178,7 +178,11 @@ static int serve(struct machine *m, enum doubt_decision how, const struct link_o
 			"machine has been restarted: --here --force goes back to what it was before)",
 			j->uuid, j->to);
 	if (how == DOUBT_GO_BACK) {
+		struct error trouble = ERROR_INIT;
+
 		r = must_have_ended(j, o, e);
+		if (r >= 0 && journal_take_addresses(j, &trouble) < 0)
+			events_log(m->events, 1, "%s", trouble.text);
 		if (r >= 0)
 			events_log(m->events, 2,
 				   "migration %s: what the program did at %s is lost, it goes on as it was "
@@ -192,9 +196,11 @@ static int serve(struct machine *m, enum doubt_decision how, const struct link_o
 			"migration %s: up to %llu pages of the program are only here, and would be lost: it "
 			"waits for them there (ferry resume %s serves them; --there --force gives them up)",
 			j->uuid, (unsigned long long)j->left, j->uuid);
-	if (how != DOUBT_GIVE_UP)
+	/* They are in use over there. */
+	r = journal_drop_addresses(j, e);
+	if (r >= 0 && how != DOUBT_GIVE_UP)
 		r = serve_pages(j, &none, o, m->events, e);
-	else
+	else if (r >= 0)
 		events_log(m->events, 2, "migration %s: pages that had not been fetched are lost", j->uuid);
 	return r < 0 ? r : machine_move(m, SOURCE_MOVED, e);
 }

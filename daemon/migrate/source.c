@@ -70,6 +70,9 @@ static int hello(struct migration *m, struct error *e)
 	hello_fill(&h, host, "");
 	hello_fill_source(&h, &m->session);
 	h.uuid = m->uuid;
+	/* Their connections would have both hosts at their end for longer than a switch takes. */
+	if (m->opt->post_copy_if_possible && m->session.state.tcp_established)
+		m->session.on_stall = ON_STALL_STOP;
 	h.post_copy = wants_post_copy(m);
 	peer_set_timeout(&m->peer, PEER_HELLO_SECS);
 	uint64_t t0 = now_ns();
@@ -156,11 +159,16 @@ static int hand_over(struct migration *m, struct error *link, struct error *e)
 /* It runs there, with pages that are still here. If we end before it has them all, the next one goes on. */
 static int serve(struct migration *m, struct error *e)
 {
+	struct error trouble = ERROR_INIT;
+
 	m->s->t_running = now_ns();
 	int r = machine_move(&m->machine, SOURCE_SERVING, e);
 
 	if (r < 0)
 		return r;
+	/* They are in use over there. */
+	if (journal_drop_addresses(m->machine.journal, &trouble) < 0)
+		events_log(m->events, 1, "%s", trouble.text);
 	events_emit(m->events, json_pack("{s:s,s:f,s:I}", "event", "running", "downtime_ms",
 					 (m->s->t_running - m->s->t_freeze) / 1e6, "left",
 					 (json_int_t)m->machine.journal->left));
