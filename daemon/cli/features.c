@@ -6,11 +6,14 @@
 #include <linux/kcmp.h>
 #include <linux/prctl.h>
 #include <linux/sched.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/capability.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
@@ -19,6 +22,7 @@
 #include "base/util.h"
 #include "procfs/pagemap.h"
 #include "service/rundir.h"
+#include "state/sockets/hold.h"
 #include "track/backend.h"
 
 static int no(char *why, size_t size, int code, const char *what)
@@ -271,6 +275,22 @@ static int probe_guard_pages(char *why, size_t size)
 	return r < 0 ? no(why, size, -r, "PAGEMAP_SCAN for guard pages") : 0;
 }
 
+static int probe_tcp(char *why, size_t size)
+{
+	struct hold *h = NULL;
+	struct error e = ERROR_INIT;
+	int on = 1;
+	cleanup_close int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	cleanup_free char *name = xasprintf("ferry-check-%d", getpid());
+
+	if (fd < 0 || setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &on, sizeof(on)) < 0)
+		return no(why, size, errno, "repair mode of TCP");
+	int r = hold_new(&h, name, 0, &e);
+
+	hold_free(h);
+	return r < 0 ? no(why, size, -r, "nf_tables") : 0;
+}
+
 const struct feature features[] = {
 	{"privilege", "capabilities to take and rebuild processes", true, true, probe_privilege},
 	{"parasite", "the code that works inside of a target", true, true, probe_parasite},
@@ -284,6 +304,7 @@ const struct feature features[] = {
 	{"get_rseq_conf", "restartable sequences", false, true, probe_rseq},
 	{"pagemap_scan_guard_pages", "guard regions", false, true, probe_guard_pages},
 	{"limits", "raise resource limits again that the target has lowered", false, true, probe_limits},
+	{"network_lock_nftables", "established TCP connections", false, true, probe_tcp},
 	{"run-dir", "status, cancel and pre-dump chains", false, true, probe_run_dir},
 	{"timerfd", "timer descriptors", false, false, probe_timerfd},
 	{"mnt_id", "mounts of open files", false, false, probe_mnt_id},
@@ -301,7 +322,7 @@ bool feature_is_foreign(const char *name)
 {
 	static const char all[] = " userns uffd-noncoop aio_remap timens cgroupns "
 				  "seccomp_filters ns_get_userns ns_get_parent "
-				  "newifindex nftables network_lock_nftables has_ipt_legacy "
+				  "newifindex nftables has_ipt_legacy "
 				  "move_mount_set_group pidfd_store "
 				  "tun tun_ns net_diag_raw "
 				  "link_nsid loginuid autofs compat_cr "

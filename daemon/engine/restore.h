@@ -66,6 +66,8 @@ void restore_each(const struct restore *r, void (*each)(void *ctx, pid_t pid, bo
 /* Prepared: call @each with the addresses that come with the program (state/sockets/tcp.h). */
 void restore_each_address(struct restore *r, void (*each)(void *ctx, const char *local, const char *peer),
 			  void *ctx);
+/* Packets of TCP connections that came at the source meanwhile (state/sockets/tcp.h). */
+void restore_put_packets(struct restore *r, const ProtobufCBinaryData *list, size_t n);
 /* Prepared: from here on the end of this process would leave all of the tree stopped (SIGSTOP), instead of
  * killing it; in between some would be killed and the others stopped, but nothing runs. Fails when something
  * of the tree has died meanwhile; then restore_free kills the rest. */

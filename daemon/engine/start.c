@@ -60,6 +60,11 @@ void restore_each_address(struct restore *r, void (*each)(void *ctx, const char 
 	tcp_each_coming(&r->rebuild, each, ctx);
 }
 
+void restore_put_packets(struct restore *r, const ProtobufCBinaryData *list, size_t n)
+{
+	tcp_put_packets(&r->rebuild, list, n);
+}
+
 static bool has_sigcont(const ProtobufCBinaryData *infos, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {

@@ -162,10 +162,38 @@ static int become_ready(struct arrival *a, struct error *e)
 /* A source that gives up says so: then it will never ask. */
 static int expect_commit(struct arrival *a, struct error *e)
 {
-	int r = peer_expect(&a->peer, FERRY__RECORD_TYPE__RECORD_PEER_COMMIT, NULL, NULL, e);
+	ProtobufCMessage *m = NULL;
+	int r = peer_expect(&a->peer, FERRY__RECORD_TYPE__RECORD_PEER_COMMIT, &ferry__peer_commit__descriptor,
+			    &m, e);
 
 	a->source_knows = r < 0 && a->peer.got_error;
-	return r;
+	if (r < 0)
+		return r;
+	const Ferry__PeerCommit *c = (const Ferry__PeerCommit *)m;
+
+	restore_put_packets(a->r, c->packets, c->n_packets);
+	protobuf_c_message_free_unpacked(m, NULL);
+	return 0;
+}
+
+/* Perhaps packets of TCP connections before it. */
+static int expect_done(struct arrival *a, struct error *e)
+{
+	struct record rec;
+	ProtobufCMessage *m;
+	int r = stream_get(a->peer.in, &rec, e);
+
+	if (r > 0 && !rec.is_pages && rec.type == FERRY__RECORD_TYPE__RECORD_PEER_PACKETS) {
+		r = record_unpack(&rec, &ferry__peer_packets__descriptor, &m, e);
+		if (r < 0)
+			return r;
+		const Ferry__PeerPackets *p = (const Ferry__PeerPackets *)m;
+
+		restore_put_packets(a->r, p->packets, p->n_packets);
+		protobuf_c_message_free_unpacked(m, NULL);
+		r = stream_get(a->peer.in, &rec, e);
+	}
+	return r > 0 && !rec.is_pages && rec.type == FERRY__RECORD_TYPE__RECORD_PEER_DONE ? 0 : -EPROTO;
 }
 
 /* It runs, whatever happens to the link or to us. */
@@ -183,7 +211,7 @@ static void tell_running(struct arrival *a, pid_t root)
 		return;
 	/* If it does not come, the source may ask later. */
 	if (r >= 0)
-		r = peer_expect(&a->peer, FERRY__RECORD_TYPE__RECORD_PEER_DONE, NULL, NULL, &link);
+		r = expect_done(a, &link);
 	if (r >= 0)
 		(void)machine_move(&a->machine, DEST_ENDED, &link);
 }

@@ -137,6 +137,25 @@ static void add_address(void *ctx, const char *local, const char *peer)
 	journal_add_address(ctx, local, peer);
 }
 
+static void free_packets(ProtobufCBinaryData *list, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		free(list[i].data);
+	free(list);
+}
+
+/* It runs there: what has come here for its TCP connections while it was started. */
+static void send_packets(struct migration *m)
+{
+	Ferry__PeerPackets p = FERRY__PEER_PACKETS__INIT;
+	struct error ignore = ERROR_INIT;
+
+	tcp_take_packets(&m->s->capture, &p.packets, &p.n_packets);
+	if (p.n_packets)
+		(void)peer_send(&m->peer, FERRY__RECORD_TYPE__RECORD_PEER_PACKETS, &p.base, &ignore);
+	free_packets(p.packets, p.n_packets);
+}
+
 /* COMMIT has left, perhaps. Returns 1 when the target runs over there, 0 when it never will; else it is not
  * known. */
 static int hand_over(struct migration *m, struct error *link, struct error *e)
@@ -144,8 +163,10 @@ static int hand_over(struct migration *m, struct error *link, struct error *e)
 	Ferry__PeerCommit c = FERRY__PEER_COMMIT__INIT;
 
 	c.uuid = m->uuid;
+	tcp_take_packets(&m->s->capture, &c.packets, &c.n_packets);
 	int r = peer_send(&m->peer, FERRY__RECORD_TYPE__RECORD_PEER_COMMIT, &c.base, link);
 
+	free_packets(c.packets, c.n_packets);
 	if (r >= 0)
 		r = peer_expect(&m->peer, FERRY__RECORD_TYPE__RECORD_PEER_RUNNING, NULL, NULL, link);
 	if (r >= 0)
@@ -240,6 +261,8 @@ static int commit(struct migration *m, struct error *e)
 				 "stopped until \"ferry resume %s\" (or ferryd) has found out",
 				 m->opt->to, m->uuid);
 	}
+	if (r == 1 && !m->asked && !m->machine.journal->left)
+		send_packets(m);
 	if (r == 1)
 		return m->machine.journal->left ? serve(m, e) : machine_move(&m->machine, SOURCE_MOVED, e);
 	signal_all(m->s, SIGCONT);

@@ -7,6 +7,7 @@ set -u
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib/cases.sh"
 service=192.0.2.10
+family=4
 port=7000
 connections=50
 
@@ -21,11 +22,17 @@ net_up() {
 			host_net $h ip addr add 192.0.2.$n/24 dev eth0 && host_net $h ip link set eth0 up || fail "no network"
 		n=2
 	done
-	host_net A ip addr add $service/24 dev eth0
+	if [ $family = 6 ]; then
+		host_net C ip addr add 2001:db8::9/64 dev br0 nodad
+		host_net A ip addr add 2001:db8::1/64 dev eth0 nodad && host_net B ip addr add 2001:db8::2/64 dev eth0 nodad || skip "no IPv6"
+		host_net A ip addr add $service/64 dev eth0 nodad
+	else
+		host_net A ip addr add $service/24 dev eth0
+	fi
 }
 
 daemon() {
-	host_run "$1" "$bin/ferryd" --insecure --listen "$2" </dev/null >>"$dir/ferryd-$1.out" 2>&1 &
+	host_run "$1" "$bin/ferryd" --insecure -v4 --listen "$2" </dev/null >>"$dir/ferryd-$1.out" 2>&1 &
 	within 10 host_run "$1" sh -c 'grep -q " 0A " /proc/net/tcp' || fail "ferryd of $1 does not listen"
 }
 
@@ -77,7 +84,7 @@ client_ends_well() {
 	client_is_well
 	read -r _ bytes requests longest <"$dir/client"
 	[ "$requests" -gt 0 ] && [ "$bytes" -gt 100000 ] || fail "next to nothing was sent: $bytes bytes, $requests requests"
-	echo "$bytes bytes, $requests requests, longest $longest ms" >"$dir/summary"
+	echo "$bytes bytes, $requests requests, longest $longest ms, $(retransmissions) sent again" >"$dir/summary"
 }
 
 # Tables of nf_tables in a host, by what /proc and the kernel tell without the nft program
@@ -89,7 +96,10 @@ no_tables() {
 	done
 }
 
-has_address() { host_net "$1" ip addr show dev eth0 | grep -q "inet $service/"; }
+# By the client
+retransmissions() { host_run C awk '/^Tcp:/ && $13 != "RetransSegs" { print $13 }' /proc/net/snmp; }
+
+has_address() { host_net "$1" ip addr show dev eth0 | grep -q "inet6* $service/"; }
 
 case_ten_migrations() {
 	local i
@@ -110,6 +120,13 @@ case_ten_migrations() {
 	done
 	client_ends_well
 	within 5 no_tables || fail "tables are left: $(tables A) $(tables B)"
+	grep -hq ' [1-9][0-9]* of [0-9]* packets that came meanwhile handed in' "$dir"/ferryd-*.out || fail "no packet was handed in"
+}
+
+case_ten_migrations6() {
+	family=6
+	service=2001:db8::10
+	case_ten_migrations
 }
 
 # An error at the very end: everything goes on as before.
@@ -216,4 +233,4 @@ case_dump() {
 	client_ends_well
 }
 
-run_cases "ten_migrations abort kill_worker kill_worker_in_doubt kill_ferryd no_address dump" "$@"
+run_cases "ten_migrations ten_migrations6 abort kill_worker kill_worker_in_doubt kill_ferryd no_address dump" "$@"

@@ -42,6 +42,7 @@ struct request {
 	uint8_t *data;
 	size_t n, cap;
 	uint32_t messages;
+	uint16_t group; /* of rules that are added */
 };
 
 static void append(struct request *q, struct nl_msg *m)
@@ -233,9 +234,19 @@ static struct nl_msg *open_rule(const char *table, const char *chain, struct nla
 	return m;
 }
 
+static void put_log(struct nl_msg *m, uint16_t group)
+{
+	struct nlattr *element, *data = open_expression(m, "log", &element);
+
+	nla_put_u16(m, NFTA_LOG_GROUP, htons(group));
+	close_expression(m, data, element);
+}
+
 static void close_rule(struct request *q, struct nl_msg *m, struct nlattr *all, const char *set)
 {
 	put_lookup(m, set);
+	if (q->group)
+		put_log(m, q->group);
 	put_drop(m);
 	nla_nest_end(m, all);
 	append(q, m);
@@ -330,6 +341,7 @@ static void add_table(struct request *q, const char *name, bool owned)
 	add_listeners(q, name, false);
 	add_listeners(q, name, true);
 	add_ports(q, name);
+	q->group = 0;
 	add_chain(q, name, "out", false);
 }
 
@@ -422,7 +434,7 @@ static int fail(int r, struct error *e)
 	return error_set(e, -r, "packets of TCP connections cannot be held back (nf_tables)");
 }
 
-int hold_new(struct hold **ret, const char *name, struct error *e)
+int hold_new(struct hold **ret, const char *name, uint16_t group, struct error *e)
 {
 	struct request q;
 	cleanup_close int sock = open_netlink(e);
@@ -430,6 +442,7 @@ int hold_new(struct hold **ret, const char *name, struct error *e)
 	if (sock < 0)
 		return sock;
 	begin(&q);
+	q.group = group;
 	add_table(&q, name, true);
 	int r = commit(sock, &q);
 

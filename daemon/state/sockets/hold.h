@@ -23,8 +23,9 @@ struct hold_tuple {
 
 struct hold;
 
-/* An owned one that drops nothing yet. */
-int hold_new(struct hold **ret, const char *name, struct error *e);
+/* An owned one that drops nothing yet. @group: of nfnetlink_log, gets a copy of each incoming packet that is
+ * dropped; 0: none. */
+int hold_new(struct hold **ret, const char *name, uint16_t group, struct error *e);
 /* Drop what belongs to these, too. In effect when this returns. */
 int hold_add(struct hold *h, const struct hold_tuple *v, size_t n, struct error *e);
 /* Drop nothing any more. */

@@ -25,6 +25,8 @@ int tcp_moves(struct capture *c, const union inet_address *local, struct error *
 int tcp_part(struct capture *c, const char *kept, struct error *e);
 /* The target goes on here, or not at all after an error: nothing of the above is left. */
 int tcp_undo(struct capture *c, struct error *e);
+/* What has come for the connections since the freeze, or the last time, and was dropped: appended. */
+void tcp_take_packets(struct capture *c, ProtobufCBinaryData **list, size_t *n);
 /* Nobody knows: all stays as it is. */
 void tcp_forsake(struct capture *c);
 void tcp_capture_free(struct capture *c);
@@ -44,6 +46,8 @@ int tcp_check(struct rebuild *r, const FileDescription *m, struct error *e);
 int tcp_open(struct rebuild *r, const FileDescription *m, int *ret_fd, struct error *e);
 /* The program starts. Every connection is tried; the first error is told. */
 int tcp_release(struct rebuild *r, struct error *e);
+/* Hand in such packets. Before tcp_release(): it does so when it is time. They are the caller's again. */
+void tcp_put_packets(struct rebuild *r, const ProtobufCBinaryData *list, size_t n);
 /* As tcp_each_moving(), once all records are there. */
 void tcp_each_coming(struct rebuild *r, tcp_address_fn *each, void *ctx);
 void tcp_rebuild_free(struct rebuild *r);

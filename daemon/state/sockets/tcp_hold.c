@@ -15,6 +15,7 @@
 #include "base/util.h"
 #include "freeze/rescue.h"
 #include "state/sockets/address.h"
+#include "state/sockets/packets.h"
 
 struct held {
 	pid_t pid;
@@ -24,6 +25,7 @@ struct held {
 
 struct tcp_source {
 	struct hold *hold;
+	struct packets *packets; /* NULL: what is dropped is lost */
 	struct hold_tuple *tuples;
 	struct held *held; /* a row each of tuples; fd -1: a listener */
 	size_t n, cap, cap_held;
@@ -59,11 +61,18 @@ static int source_of(struct capture *c, struct tcp_source **ret, struct error *e
 	uuid_unparse_lower(u, text);
 	snprintf(name, sizeof(name), "ferry-%s", text);
 	struct tcp_source *t = xcalloc(1, sizeof(*t));
-	int r = hold_new(&t->hold, name, e);
+	struct error ignore = ERROR_INIT;
+	uint16_t group = 0;
 
-	if (r < 0) {
-		free(t);
-		return r;
+	/* Copies of packets are no condition. */
+	if (packets_open(&t->packets, &group, &ignore) < 0 || hold_new(&t->hold, name, group, &ignore) < 0) {
+		packets_free(TAKE_PTR(t->packets));
+		int r = hold_new(&t->hold, name, 0, e);
+
+		if (r < 0) {
+			free(t);
+			return r;
+		}
 	}
 	tcp_kept_name(t->kept, text);
 	*ret = c->tcp = t;
@@ -77,6 +86,7 @@ void tcp_capture_free(struct capture *c)
 	if (!t)
 		return;
 	hold_free(t->hold);
+	packets_free(t->packets);
 	index_map_deinit(&t->by_ino);
 	free(t->tuples);
 	free(t->held);
@@ -338,6 +348,14 @@ int tcp_undo(struct capture *c, struct error *e)
 	t->parted = t->holding = false;
 	index_map_deinit(&t->by_ino);
 	return r < 0 ? r : clear;
+}
+
+void tcp_take_packets(struct capture *c, ProtobufCBinaryData **list, size_t *n)
+{
+	struct tcp_source *t = c->tcp;
+
+	if (t)
+		packets_take(t->packets, list, n);
 }
 
 void tcp_forsake(struct capture *c)

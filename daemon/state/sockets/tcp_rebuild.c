@@ -24,6 +24,7 @@
 
 #include "base/util.h"
 #include "state/sockets/address.h"
+#include "state/sockets/packets.h"
 #include "state/sockets/socket.h"
 
 #ifndef SO_PEEK_OFF
@@ -45,6 +46,10 @@ struct tcp_destination {
 	bool holding;
 	struct waiting *v;
 	size_t n, cap;
+	struct packets_raw raw;
+	bool released;
+	ProtobufCBinaryData *packets; /* for tcp_release() */
+	size_t n_packets;
 };
 
 static int fail(const FileDescription *m, const char *what, struct error *e)
@@ -64,12 +69,13 @@ static int destination_of(struct rebuild *r, struct tcp_destination **ret, struc
 	uuid_generate(u);
 	uuid_unparse_lower(u, text);
 	snprintf(name, sizeof(name), "ferry-%s", text);
-	int x = hold_new(&hold, name, e);
+	int x = hold_new(&hold, name, 0, e);
 
 	if (x < 0)
 		return x;
 	*ret = r->tcp = xcalloc(1, sizeof(**ret));
 	(*ret)->hold = hold;
+	(*ret)->raw = (struct packets_raw)PACKETS_RAW_INIT;
 	return 0;
 }
 
@@ -81,6 +87,13 @@ void tcp_rebuild_free(struct rebuild *r)
 		return;
 	for (size_t i = 0; i < d->n; i++)
 		close(d->v[i].fd); /* in repair mode: says nothing */
+	for (size_t i = 0; i < d->n_packets; i++)
+		free(d->packets[i].data);
+	free(d->packets);
+	if (d->raw.v4 >= 0)
+		close(d->raw.v4);
+	if (d->raw.v6 >= 0)
+		close(d->raw.v6);
 	hold_free(d->hold);
 	free(d->v);
 	free(d);
@@ -407,17 +420,21 @@ static int ends_of(const FileDescription *m, union inet_address *local, union in
 static int take_addresses(struct rebuild *r, struct error *e)
 {
 	const Ferry__Files *all = files_rebuild_of(r)->message;
+	char last[INET_TEXT] = "";
 	int first = 0;
 
 	for (size_t i = 0; all && i < all->n_files; i++) {
 		union inet_address local, peer;
+		char text[INET_TEXT];
 
 		if (!brings_address(all->files[i]))
 			continue;
 		int x = ends_of(all->files[i], &local, &peer, e);
 
-		if (x >= 0)
+		address_text(&local, text, sizeof(text));
+		if (x >= 0 && strcmp(text, last)) /* most have the same */
 			x = address_take(&local, &peer, e);
+		strcpy(last, text);
 		first = first < 0 ? first : x;
 	}
 	return first;
@@ -440,9 +457,56 @@ void tcp_each_coming(struct rebuild *r, tcp_address_fn *each, void *ctx)
 	}
 }
 
+/* Connections and listeners of the image. */
+static size_t tuples_of(struct rebuild *r, struct hold_tuple **ret)
+{
+	const Ferry__Files *all = files_rebuild_of(r)->message;
+	struct error ignore = ERROR_INIT;
+	size_t n = 0;
+
+	*ret = xcalloc((all ? all->n_files : 0) + 1, sizeof(**ret));
+	for (size_t i = 0; all && i < all->n_files; i++) {
+		const FileDescription *m = all->files[i];
+		const Ferry__InetSocket *s = m->kind == FILE_KIND(INET) && m->socket ? m->socket->inet : NULL;
+		union inet_address local, peer = {0};
+
+		if (!s || !(s->connection || s->listening) ||
+		    inet_get_address(m, &s->local, &local, &ignore) < 0 ||
+		    (s->connection && inet_get_address(m, &s->peer, &peer, &ignore) < 0))
+			continue;
+		tcp_tuple(&local, &peer, &(*ret)[n++]);
+	}
+	return n;
+}
+
+static void put_now(struct rebuild *r, struct tcp_destination *d, const ProtobufCBinaryData *list, size_t n)
+{
+	cleanup_free struct hold_tuple *v = NULL;
+	size_t n_v = tuples_of(r, &v), done = packets_put(&d->raw, list, n, v, n_v);
+
+	events_log(r->events, 3, "%zu of %zu packets that came meanwhile handed in", done, n);
+}
+
+void tcp_put_packets(struct rebuild *r, const ProtobufCBinaryData *list, size_t n)
+{
+	struct tcp_destination *d = r->tcp;
+
+	if (!d || !n)
+		return;
+	if (d->released) {
+		put_now(r, d, list, n);
+		return;
+	}
+	d->packets = xrealloc(d->packets, (d->n_packets + n) * sizeof(*d->packets));
+	for (size_t i = 0; i < n; i++)
+		d->packets[d->n_packets++] =
+			(ProtobufCBinaryData){list[i].len, xmemdup(list[i].data, list[i].len)};
+}
+
 int tcp_release(struct rebuild *r, struct error *e)
 {
 	struct tcp_destination *d = r->tcp;
+	uint64_t t0 = now_ns();
 	int first = take_addresses(r, e);
 
 	if (!d || !d->n)
@@ -458,5 +522,10 @@ int tcp_release(struct rebuild *r, struct error *e)
 		x = release_one(&d->v[i], e);
 		first = first < 0 ? first : x;
 	}
+	d->released = true;
+	events_log(r->events, 4, "%zu TCP connections released in %llu us", d->n,
+		   (unsigned long long)(now_ns() - t0) / 1000);
+	if (d->n_packets)
+		put_now(r, d, d->packets, d->n_packets);
 	return first;
 }
