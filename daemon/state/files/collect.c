@@ -53,6 +53,7 @@ void files_capture_reset(struct files_capture *f)
 	index_map_deinit(&f->by_content);
 	index_map_deinit(&f->by_ghost);
 	index_map_deinit(&f->by_pipe);
+	index_map_deinit(&f->bpf_maps);
 	index_map_deinit(&f->locked);
 	index_map_deinit(&f->ttys);
 	f->locks_read = f->locks_everywhere = false;

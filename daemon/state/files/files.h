@@ -110,6 +110,7 @@ struct files_capture {
 	size_t n_table_buckets, cap_table_buckets;
 	struct index_map by_ghost;         /* (dev, ino) of deleted files -> id of their first description */
 	struct index_map by_pipe;          /* (dev, ino) -> pipes */
+	struct index_map bpf_maps;         /* (id, 0) -> id of the map's first description */
 	struct index_map eventfds_outside; /* (eventfd-id, 0) -> pid of a holder outside the tree */
 	bool eventfds_known;               /* it was looked for them */
 	struct pipe_seen *pipes;
@@ -258,4 +259,4 @@ void tcp_rebuild_free(struct rebuild *r);
 void unix_rebuild_free(struct rebuild *r);
 extern const struct fd_type fd_regular, fd_ghost, fd_pipe, fd_fifo, fd_eventfd, fd_epoll, fd_timerfd,
 	fd_signalfd, fd_memfd, fd_userfaultfd, fd_pidfd, fd_inotify, fd_tty, fd_unix, fd_inet, fd_external,
-	fd_dgram, fd_packet, fd_netlink, fd_refused;
+	fd_bpf_map, fd_dgram, fd_packet, fd_netlink, fd_refused;
