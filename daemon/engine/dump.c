@@ -75,7 +75,9 @@ int session_dump(struct session *s, struct stream_out *out, enum session_end end
 	if (r >= 0)
 		r = hooks_run(s->opt.hooks, "post-dump", s->root, e);
 	if (r >= 0 && end == SESSION_KILL)
-		r = tcp_part(&s->capture, NULL, e);
+		r = tcp_keep(&s->capture, NULL, e);
+	if (r >= 0 && end == SESSION_KILL)
+		r = tcp_silence(&s->capture, e);
 	if (r >= 0) {
 		files_capture_keep(&s->capture);
 		r = session_end(s, end, e);

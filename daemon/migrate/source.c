@@ -211,14 +211,14 @@ static int serve(struct migration *m, struct error *e)
 	return r < 0 ? r : machine_move(&m->machine, SOURCE_MOVED, e);
 }
 
-/* Its TCP connections are silent from here on. Should we die before the SIGSTOP waits, the target runs on,
- * and with it they must. */
-static int part_connections(struct migration *m, struct error *e)
+/* The SIGSTOP waits, so that it cannot run with connections in repair mode, which it would see. */
+static void silence_connections(struct migration *m)
 {
-	char kept[TCP_HOLD_NAME];
+	struct error trouble = ERROR_INIT;
 
-	tcp_kept_name(kept, m->uuid);
-	return tcp_part(&m->s->capture, kept, e);
+	rescue_note_repair(NULL);
+	if (tcp_silence(&m->s->capture, &trouble) < 0)
+		events_log(m->events, 1, "%s", trouble.text);
 }
 
 /* Frozen, everything sent. Returns 0 when the target runs over there, else it must run on here, or (in_doubt)
@@ -226,6 +226,7 @@ static int part_connections(struct migration *m, struct error *e)
 static int commit(struct migration *m, struct error *e)
 {
 	struct error link = ERROR_INIT;
+	char kept[TCP_HOLD_NAME];
 
 	error_phase(e, "wait for ready");
 	int r = peer_expect(&m->peer, FERRY__RECORD_TYPE__RECORD_PEER_READY, NULL, NULL, e);
@@ -244,14 +245,15 @@ static int commit(struct migration *m, struct error *e)
 	/* From here on there is no way back. */
 	deadline_clear();
 	r = job_check_abort(e);
+	tcp_kept_name(kept, m->uuid);
 	if (r >= 0)
-		r = part_connections(m, e);
+		r = tcp_keep(&m->s->capture, kept, e);
 	if (r >= 0)
 		r = machine_move(&m->machine, SOURCE_COMMITTING, e);
 	if (r < 0)
 		return r;
 	signal_all(m->s, SIGSTOP);
-	rescue_note_repair(NULL);
+	silence_connections(m);
 	r = hand_over(m, &link, e);
 	if (r < 0) {
 		m->in_doubt = true;

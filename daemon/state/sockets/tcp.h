@@ -18,11 +18,13 @@ int tcp_capture(struct capture *c, struct fd_facts *f, const struct tcp_info *in
 /* This address moves with the program. */
 int tcp_moves(struct capture *c, const union inet_address *local, struct error *e);
 
-/* For the engine. The copy here is not to say anything to its peers any more, and packets for them are
- * dropped here also after our death, by a table called @kept (NULL: the name that is in the image). The
- * target is frozen; a failure leaves it as it was. Until rescue_note_repair(NULL) is called a death of ours
- * undoes it. */
-int tcp_part(struct capture *c, const char *kept, struct error *e);
+/* For the engine, the target frozen. Packets for the connections are dropped here also after our death, by a
+ * table called @kept (NULL: the name that is in the image). Until rescue_note_repair(NULL) is called our
+ * death removes it again. */
+int tcp_keep(struct capture *c, const char *kept, struct error *e);
+/* After that: the copy here does not say anything to its peers any more, not even when it ends. It must not
+ * run again without tcp_undo(), whatever happens to us. All are tried. */
+int tcp_silence(struct capture *c, struct error *e);
 /* The target goes on here, or not at all after an error: nothing of the above is left. */
 int tcp_undo(struct capture *c, struct error *e);
 /* What has come for the connections since the freeze, or the last time, and was dropped: appended. */

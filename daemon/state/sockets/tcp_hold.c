@@ -292,14 +292,11 @@ static void drop_listeners(struct tcp_source *t)
 	t->n = n;
 }
 
-int tcp_part(struct capture *c, const char *kept, struct error *e)
+int tcp_keep(struct capture *c, const char *kept, struct error *e)
 {
 	struct tcp_source *t = c->tcp;
-	struct error undo = ERROR_INIT;
-	int on = TCP_REPAIR_ON, r = 0;
-	size_t done = 0;
 
-	if (!t || !t->n || t->parted)
+	if (!t || !t->n)
 		return 0;
 	if (kept)
 		snprintf(t->kept, sizeof(t->kept), "%s", kept);
@@ -308,24 +305,31 @@ int tcp_part(struct capture *c, const char *kept, struct error *e)
 	if (!t->n)
 		return 0;
 	rescue_note_repair(t->kept);
-	r = hold_keep(t->kept, t->tuples, t->n, e);
-	for (; done < t->n && r >= 0; done++) {
-		if (t->held[done].fd < 0)
-			continue;
-		cleanup_close int copy = copy_of(c, &t->held[done], e);
+	int r = hold_keep(t->kept, t->tuples, t->n, e);
 
-		r = copy < 0 ? copy : 0;
+	t->parted = r >= 0;
+	if (r < 0)
+		rescue_note_repair(NULL);
+	return r;
+}
+
+int tcp_silence(struct capture *c, struct error *e)
+{
+	struct tcp_source *t = c->tcp;
+	int on = TCP_REPAIR_ON, first = 0;
+
+	for (size_t i = 0; t && t->parted && i < t->n; i++) {
+		if (t->held[i].fd < 0)
+			continue;
+		cleanup_close int copy = copy_of(c, &t->held[i], e);
+		int r = copy < 0 ? copy : 0;
+
 		if (r >= 0 && setsockopt(copy, IPPROTO_TCP, TCP_REPAIR, &on, sizeof(on)) < 0)
 			r = error_set(e, errno, "pid %d fd %d: beginning the repair of its TCP connection",
-				      t->held[done].pid, t->held[done].fd);
+				      t->held[i].pid, t->held[i].fd);
+		first = first < 0 ? first : r;
 	}
-	t->parted = r >= 0;
-	if (r < 0) {
-		end_repair(c, t, done, &undo);
-		hold_remove(t->kept, &undo);
-		rescue_note_repair(NULL);
-	}
-	return r;
+	return first;
 }
 
 int tcp_undo(struct capture *c, struct error *e)
