@@ -7,15 +7,19 @@
  *
  * Which pages are huge, words do not say.  Without PAGEMAP_SCAN the frames tell: a whole huge page has 512
  * that follow one another, and /proc/kpageflags knows the first as one of a huge page.  (One that the page
- * table has in small pieces, all of them in place, is taken for huge too: it is as much memory.)
+ * table has in small pieces, all of them in place, is taken for huge too: it is as much memory.)  Zero pages
+ * are known by their frames as well: the small one's is that of a page of ours that was only read.
  */
 #include "procfs/pagemap.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
+#include <stdatomic.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include "base/page_set.h"
@@ -122,18 +126,48 @@ struct walk {
 	uint64_t *words;
 	struct page_set *ret, *huge;
 	int frames; /* /proc/kpageflags, 0: not open */
+	bool by_words;
 	struct page_set unclear;
 };
 
 enum verdict { EMPTY, POPULATED, UNCLEAR };
+
+/* Of the small zero page; ~0: it cannot be seen. */
+static uint64_t frame_of_zeros(void)
+{
+	static _Atomic uint64_t known;
+	uint64_t word = 0, frame = atomic_load(&known);
+
+	if (frame)
+		return frame;
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	char *p = mmap(NULL, PAGE_SIZE_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (fd >= 0 && p != MAP_FAILED) {
+		madvise(p, PAGE_SIZE_BYTES, MADV_NOHUGEPAGE);
+		(void)*(volatile char *)p;
+		if (pread(fd, &word, sizeof(word), (uintptr_t)p / PAGE_SIZE_BYTES * 8) != sizeof(word))
+			word = 0;
+	}
+	if (p != MAP_FAILED)
+		munmap(p, PAGE_SIZE_BYTES);
+	if (fd >= 0)
+		close(fd);
+	frame = WORD_FRAME(word) ? WORD_FRAME(word) : ~0ull;
+	atomic_store(&known, frame);
+	return frame;
+}
 
 /* @swapped: the scan said SWAPPED of this page. */
 static enum verdict judge(const struct walk *w, uint64_t word, bool swapped)
 {
 	if (w->all && word & (WORD_PRESENT | WORD_SWAPPED))
 		return word & WORD_PRESENT || !WORD_MARKER(word) ? POPULATED : EMPTY;
-	if (word & WORD_PRESENT)
-		return w->private_file && (word & WORD_FILE) ? EMPTY : POPULATED;
+	if (word & WORD_PRESENT) {
+		if (w->private_file)
+			return word & WORD_FILE ? EMPTY : POPULATED;
+		return w->by_words && WORD_FRAME(word) == frame_of_zeros() ? EMPTY : POPULATED;
+	}
 	if (word & WORD_SWAPPED) {
 		if (WORD_MARKER(word) || (w->private_file && (word & WORD_FILE)))
 			return EMPTY;
@@ -145,30 +179,41 @@ static enum verdict judge(const struct walk *w, uint64_t word, bool swapped)
 	return EMPTY;
 }
 
+enum huge { SMALL, HUGE, HUGE_ZEROS };
+
 /* Are the words those of a huge page? Who may not see frames finds none. */
-static bool are_huge(struct walk *w, const uint64_t words[HUGE_WORDS])
+static enum huge judge_huge(struct walk *w, const uint64_t words[HUGE_WORDS])
 {
 	uint64_t frame = WORD_FRAME(words[0]), flags = 0;
 
-	for (size_t i = 0; i < HUGE_WORDS; i++)
-		if (!(words[i] & WORD_PRESENT) || (words[i] & WORD_FILE) || WORD_FRAME(words[i]) != frame + i)
-			return false;
 	if (!frame || frame % HUGE_WORDS)
-		return false;
+		return SMALL;
+	for (size_t i = 0; i < HUGE_WORDS; i++)
+		if (!(words[i] & WORD_PRESENT) || WORD_FRAME(words[i]) != frame + i)
+			return SMALL;
 	if (!w->frames)
 		w->frames = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
-	return w->frames > 0 && pread(w->frames, &flags, sizeof(flags), frame * 8) == sizeof(flags) &&
-	       (flags & FRAME_OF_HUGE) && !(flags & FRAME_OF_ZEROS);
+	if (w->frames <= 0 || pread(w->frames, &flags, sizeof(flags), frame * 8) != sizeof(flags))
+		return SMALL;
+	if (flags & FRAME_OF_ZEROS)
+		return HUGE_ZEROS;
+	return (flags & FRAME_OF_HUGE) && !(words[0] & WORD_FILE) ? HUGE : SMALL;
 }
 
+/* Huge pages among @n words; those of zeros are made to look like nothing. */
 static void find_huge(struct walk *w, uint64_t start, size_t n)
 {
 	size_t i = (HUGE_WORDS - start / PAGE_SIZE_BYTES % HUGE_WORDS) % HUGE_WORDS;
 
-	for (; i + HUGE_WORDS <= n; i += HUGE_WORDS)
-		if (are_huge(w, w->words + i))
+	for (; i + HUGE_WORDS <= n; i += HUGE_WORDS) {
+		enum huge huge = judge_huge(w, w->words + i);
+
+		if (huge == HUGE_ZEROS)
+			memset(w->words + i, 0, HUGE_WORDS * sizeof(*w->words));
+		else if (huge == HUGE && w->huge)
 			page_set_add(w->huge, start + i * PAGE_SIZE_BYTES,
 				     start + (i + HUGE_WORDS) * PAGE_SIZE_BYTES);
+	}
 }
 
 static int read_words(struct walk *w, uint64_t start, uint64_t end, bool swapped, bool last)
@@ -183,7 +228,7 @@ static int read_words(struct walk *w, uint64_t start, uint64_t end, bool swapped
 		if (got <= 0)
 			return got < 0 ? -errno : -ESRCH; /* the end of the file: no memory any more */
 		n = got / 8;
-		if (w->huge && !swapped)
+		if (w->by_words && !w->all && !w->private_file)
 			find_huge(w, start, n);
 		for (size_t i = 0; i < n; i++, start += PAGE_SIZE_BYTES) {
 			enum verdict v = judge(w, w->words[i], swapped);
@@ -253,6 +298,7 @@ int pagemap_words(int fd, uint64_t start, size_t n, uint64_t *ret)
 
 static int walk_words(struct walk *w, uint64_t start, uint64_t end)
 {
+	w->by_words = true;
 	int r = read_words(w, start, end, false, true);
 
 	if (w->frames > 0)
@@ -305,16 +351,14 @@ static int add_region(void *ctx, const struct scan_region *r)
 	return 0;
 }
 
-int pagemap_huge_words(int fd, uint64_t start, uint64_t end, struct page_set *ret)
+int pagemap_populated_words(int fd, uint64_t start, uint64_t end, struct page_set *ret, struct page_set *huge)
 {
-	struct page_set populated = PAGE_SET_INIT;
-	struct walk w = {.fd = fd, .ret = &populated, .huge = ret};
+	struct walk w = {.fd = fd, .ret = ret, .huge = huge};
 
 	w.words = malloc(WORDS * sizeof(*w.words));
 	int r = w.words ? walk_words(&w, start, end) : -ENOMEM;
 
 	free(w.words);
-	page_set_deinit(&populated);
 	return r;
 }
 
@@ -328,7 +372,13 @@ int pagemap_huge(int fd, uint64_t start, uint64_t end, struct page_set *ret)
 				    .return_mask = SCAN_HUGE};
 	int r = pagemap_scan(fd, &a, add_region, ret);
 
-	return r == -ENOTTY ? pagemap_huge_words(fd, start, end, ret) : r;
+	if (r == -ENOTTY) {
+		struct page_set populated = PAGE_SET_INIT;
+
+		r = pagemap_populated_words(fd, start, end, &populated, ret);
+		page_set_deinit(&populated);
+	}
+	return r;
 }
 
 int pagemap_mapped(int fd, uint64_t start, uint64_t end, struct page_set *ret)

@@ -41,8 +41,10 @@ int pagemap_populated_huge(int pagemap_fd, uint64_t start, uint64_t end, int pri
 			   struct page_set *ret, struct page_set *huge);
 /* What of [start, end) huge pages with content map. 0 or -errno (-ESRCH: no memory any more). */
 int pagemap_huge(int pagemap_fd, uint64_t start, uint64_t end, struct page_set *ret);
-/* The same by words and frames, as it is done where there is no PAGEMAP_SCAN: whole huge pages only. */
-int pagemap_huge_words(int pagemap_fd, uint64_t start, uint64_t end, struct page_set *ret);
+/* As pagemap_populated_huge, by words and frames, as it is done where there is no PAGEMAP_SCAN: huge pages
+ * only where all of one is asked for. */
+int pagemap_populated_words(int pagemap_fd, uint64_t start, uint64_t end, struct page_set *ret,
+			    struct page_set *huge);
 
 /* Words of /proc/PID/pagemap. */
 #define WORD_PRESENT   (1ull << 63)

@@ -236,7 +236,7 @@ static void test_huge_words(void **state)
 {
 	(void)state;
 	const size_t units = 12;
-	struct page_set scanned = PAGE_SET_INIT, s = PAGE_SET_INIT;
+	struct page_set scanned = PAGE_SET_INIT, s = PAGE_SET_INIT, there = PAGE_SET_INIT;
 	char *room = mmap(NULL, (units + 1) * H, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	char *p = (char *)(((uintptr_t)room + H - 1) & ~(H - 1)), *end = p + units * H;
 	int fd = pagemap_open(getpid());
@@ -255,17 +255,23 @@ static void test_huge_words(void **state)
 	    !page_set_has(&scanned, (uintptr_t)p))
 		skip(); /* this machine makes no huge pages */
 	assert_int_equal(page_set_bytes(&scanned), 7 * H);
-	assert_int_equal(pagemap_huge_words(fd, (uintptr_t)p, (uintptr_t)end, &s), 0);
+	c = p[2 * H + 5 * P]; /* and the small one */
+	assert_int_equal(pagemap_populated_words(fd, (uintptr_t)p, (uintptr_t)end, &there, &s), 0);
 	assert_int_equal(page_set_bytes(&s), 7 * H);
+	assert_int_equal(page_set_bytes(&there), 9 * H - P);
+	assert_false(page_set_has(&there, (uintptr_t)p + 2 * H + 5 * P));
+	assert_false(page_set_overlaps(&there, (uintptr_t)p + 9 * H, (uintptr_t)p + 10 * H));
 	for (size_t i = 0; i < units; i++)
 		assert_int_equal(page_set_has(&s, (uintptr_t)p + i * H), i < 8 && i != 2);
 	/* Only whole ones, wherever it begins. */
 	page_set_clear(&s);
-	assert_int_equal(pagemap_huge_words(fd, (uintptr_t)p + 3 * P, (uintptr_t)p + 7 * H - P, &s), 0);
+	assert_int_equal(
+		pagemap_populated_words(fd, (uintptr_t)p + 3 * P, (uintptr_t)p + 7 * H - P, &there, &s), 0);
 	assert_int_equal(page_set_bytes(&s), 4 * H);
 	close(fd);
 	munmap(room, (units + 1) * H);
 	page_set_deinit(&scanned);
+	page_set_deinit(&there);
 	page_set_deinit(&s);
 }
 
