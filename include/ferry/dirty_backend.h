@@ -35,7 +35,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define FERRY_DIRTY_BACKEND_ABI 3
+#define FERRY_DIRTY_BACKEND_ABI 4
 
 /* Capabilities (struct dirty_backend_ops.caps) */
 #define DIRTY_CAP_RUNNING    (1u << 0) /* rounds may be made while the target runs, and lose nothing */
@@ -73,7 +73,8 @@ struct dirty_range {
 #define DIRTY_WRITTEN (1u << 0) /* written (or dropped) since last armed: content must be looked at again */
 #define DIRTY_PRESENT                                                                                     \
 	(1u << 1) /* final collect only: populated (in memory or in swap); not set on a written range: it \
-		     has no page now (zero for anonymous memory, file content for private file maps) */
+		     has no page now (zero for anonymous memory, file content for private file maps); the \
+		     zero page of anonymous memory counts as none */
 #define DIRTY_UNSURE                                                                                     \
 	(1u << 2) /* only beside DIRTY_WRITTEN: nothing says that it was written, and nothing that it    \
 		     was not. A caller with a hash of what it copied last may read the page, compare and \
@@ -100,7 +101,8 @@ struct dirty_target {
 	int64_t (*syscall)(void *ctx, long nr, const uint64_t args[6]);
 };
 
-/* All pointers and strings live as long as the shared object is loaded. No slot may be NULL, but the last. */
+/* All pointers and strings live as long as the shared object is loaded. No slot may be NULL, but the last
+ * two. */
 struct dirty_backend_ops {
 	uint32_t abi_version; /* FERRY_DIRTY_BACKEND_ABI */
 	uint32_t size;        /* sizeof(struct dirty_backend_ops) */
@@ -172,6 +174,14 @@ struct dirty_backend_ops {
 	 * in the final pass before its `begin`.  1 or 0.
 	 */
 	int (*shared_sure)(struct dirty_session *s);
+	/*
+	 * May be NULL: always.  The caller has read [start, end), of pieces of this round, since its `end`,
+	 * with the target running: was that the memory this round's answers were about?  For backends that
+	 * would not know if it was moved away and back between two rounds: what is read meanwhile is other
+	 * memory's. 1; 0: what was read is worth nothing, it must be read again in the next round or pass,
+	 * whatever collect says.
+	 */
+	int (*still_there)(struct dirty_session *s, uint64_t start, uint64_t end);
 };
 
 __attribute__((visibility("default"))) const struct dirty_backend_ops *ferry_dirty_backend(void);

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include "ways.h"
 
@@ -60,6 +62,38 @@ static void step_dontneed_huge(unsigned w)
 	if (rnd() % 8 == 0)
 		advise_some(HUGE, HUGE_AREA, 2, MADV_DONTNEED);
 	pause_us(100);
+}
+
+static void setup_read_back(void)
+{
+	setup_small();
+	MUST(madvise(area(1, MAP_PRIVATE, -1, HUGE_AREA), HUGE_AREA, MADV_HUGEPAGE));
+	memset(area_at(1), 1, HUGE_AREA);
+}
+
+static void read_by_kernel(char *p)
+{
+	char c;
+	struct iovec from = {p, 1}, to = {&c, 1};
+
+	MUST(process_vm_readv(getpid(), &to, 1, &from, 1, 0));
+}
+
+/* Read by the program or by the kernel: the zero page is there, small or huge. */
+static void step_read_back(unsigned w)
+{
+	size_t size = w ? HUGE_AREA : AREA_SIZE, n = w && rnd() % 4 == 0 ? HUGE : PAGE;
+	char *p = area_at(w) + rnd() % (size / n) * n;
+
+	*(volatile uint32_t *)next_page(area_at(w), size) += 1;
+	if (w && rnd() % 16 == 0)
+		scribble(area_at(w) + rnd() % (size / HUGE) * HUGE, HUGE);
+	MUST(madvise(p, n, MADV_DONTNEED));
+	if (rnd() % 2)
+		(void)*(volatile char *)(p + rnd() % n);
+	else
+		read_by_kernel(p + rnd() % n);
+	pause_us(w ? 1000 : 100);
 }
 
 static void step_free(unsigned w)
@@ -153,6 +187,7 @@ static void step_guard_file(unsigned w)
 const struct way ways_advice[] = {
 	{"dontneed", 1, setup_small, step_dontneed, NULL},
 	{"dontneed-huge", 1, setup_huge, step_dontneed_huge, NULL},
+	{"dontneed-read", 2, setup_read_back, step_read_back, NULL},
 	{"free", 1, setup_small, step_free, NULL},
 	{"remove", 1, setup_shared, step_remove, NULL},
 	{"collapse", 1, setup_collapse, step_collapse, NULL},

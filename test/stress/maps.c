@@ -92,6 +92,50 @@ static void step_map(unsigned w)
 	pause_us(100);
 }
 
+#define LARGE  (2ul << 20)
+#define LARGES 4
+
+static void fill_large(unsigned w, char *p)
+{
+	MUST(mmap(p, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+	MUST(madvise(p, LARGE, w ? MADV_HUGEPAGE : MADV_NOHUGEPAGE));
+	for (size_t i = 0; i < LARGE; i += PAGE)
+		*(volatile uint32_t *)(p + i) = rnd();
+}
+
+static void setup_large(void)
+{
+	for (unsigned w = 0; w < 2; w++)
+		for (unsigned i = 0; i < LARGES; i++)
+			fill_large(w, area_at(w) + i * LARGE);
+}
+
+static void move_large(unsigned w, char *from, char *to)
+{
+	/* While one half is tracked already and the other not yet, the kernel refuses. */
+	if (mremap(from, LARGE, LARGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED)
+		fill_large(w, to);
+}
+
+/* Two change places, and nobody writes; or one takes the place of another. */
+static void step_large(unsigned w)
+{
+	char *p = area_at(w), *a = p + rnd() % LARGES * LARGE, *b = p + rnd() % LARGES * LARGE,
+	     *spare = p + LARGES * LARGE;
+
+	*(volatile uint32_t *)next_page(p, LARGES * LARGE) += 1;
+	if (a != b && rnd() % 8 == 0) {
+		move_large(w, a, spare);
+		move_large(w, b, a);
+		if (rnd() % 4)
+			move_large(w, spare, b);
+		else
+			fill_large(w, b);
+		munmap(spare, LARGE);
+	}
+	pause_us(1000);
+}
+
 static void setup_fixed(void)
 {
 	memfd = content_memfd("fixed", AREA_SIZE);
@@ -139,6 +183,7 @@ static void step_mprotect(unsigned w)
 
 const struct way ways_maps[] = {
 	{"map", 2, setup_map, step_map, NULL},
+	{"map-large", 2, setup_large, step_large, NULL},
 	{"map-fixed", 2, setup_fixed, step_fixed, NULL},
 	{"mprotect", 2, setup_mprotect, step_mprotect, NULL},
 	{0},

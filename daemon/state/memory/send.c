@@ -122,6 +122,15 @@ static int put_buffer(struct sender *s, uint64_t addr, const uint8_t *b, size_t 
 	return r < 0 ? r : put_run(s, addr + begin, n - begin, b + begin, run, e);
 }
 
+/* What was read with the target running was that memory, and not another's that was there for a moment. */
+static bool was_there(const struct sender *s, uint64_t start, uint64_t end)
+{
+	const struct dirty_backend_ops *ops = s->m->backend.ops;
+
+	return s->final || !ops || !ops->still_there || !s->mp->session ||
+	       ops->still_there(s->mp->session, start, end) == 1;
+}
+
 static int send_range(struct sender *s, uint64_t start, uint64_t end, struct error *e)
 {
 	while (start < end) {
@@ -148,6 +157,11 @@ static int send_range(struct sender *s, uint64_t start, uint64_t end, struct err
 			continue;
 		}
 		n &= ~(s->unit - 1);
+		if (!was_there(s, start, start + n)) {
+			page_set_add(&s->mp->unread, start, start + n);
+			start += n;
+			continue;
+		}
 		uint64_t before = s->st->bytes;
 		int r = put_buffer(s, start, s->m->buffer, n, e);
 

@@ -17,6 +17,7 @@
 #define CAT_FILE       (1ull << 2)
 #define CAT_PRESENT    (1ull << 3)
 #define CAT_SWAPPED    (1ull << 4)
+#define CAT_PFNZERO    (1ull << 5)
 #define CAT_HUGE       (1ull << 6)
 #define CAT_SOFT_DIRTY (1ull << 7)
 #define CAT_GUARD      (1ull << 8)
@@ -58,14 +59,27 @@ void ranges_free(struct ranges *r);
 int ranges_merge(struct ranges *a, const struct ranges *b);
 /* Put into @to, with @flags, what of [start, end) is not in @r, which may be the same. 0 or -ENOMEM. */
 int ranges_add_gaps(struct ranges *to, const struct ranges *r, uint64_t start, uint64_t end, uint32_t flags);
+/* Put into @to what of @more is not in it. 0 or -errno. */
+int ranges_add_missing(struct ranges *to, const struct ranges *more);
+
+/* Zero pages, told by their frames (zeros.c), for one thread. False: frames cannot be seen here, and zeros_is
+ * knows none; zeros_leave must be called in either case. */
+bool zeros_use(void);
+void zeros_leave(void);
+/* What was found out of huge ones may have changed since. */
+void zeros_forget(void);
+/* Is the page at @addr with this word of pagemap a zero page? */
+bool zeros_is(uint64_t addr, uint64_t word);
 
 /* Append to @present what is populated in [start, end), present or really swapped; in @private_map file
- * content of a file is not. Where @dirty is not NULL, regions with the category @dirty_category go there too,
- * populated or not. Without PAGEMAP_SCAN, or with @by_words, the words of pagemap are read instead, which
- * tell only CAT_SOFT_DIRTY. */
+ * content of a file is not, elsewhere the zero page is not: it reads as nothing does. Where @dirty is not
+ * NULL, regions with the category @dirty_category go there too, populated or not, and zero pages in a private
+ * map of a file: nothing says when they came. Without PAGEMAP_SCAN, or with @by_words, the words of pagemap
+ * are read instead, which tell only CAT_SOFT_DIRTY, and zero pages with @zeros (somebody uses them). Without
+ * that only PAGEMAP_SCAN tells zero pages, and huge ones not with every kernel. */
 struct populated {
 	int pagemap;
-	bool private_map, by_words;
+	bool private_map, by_words, zeros;
 	uint64_t flags, dirty_category;
 	struct ranges *present, *dirty;
 	uint64_t *words;

@@ -74,6 +74,30 @@ int ranges_add_gaps(struct ranges *to, const struct ranges *r, uint64_t start, u
 	return e;
 }
 
+int ranges_add_missing(struct ranges *to, const struct ranges *more)
+{
+	struct ranges extra = {0};
+	size_t j = 0;
+	int e = 0;
+
+	for (size_t i = 0; i < more->n && e == 0; i++) {
+		uint64_t at = more->v[i].start, end = more->v[i].end;
+
+		while (j < to->n && to->v[j].end <= at)
+			j++;
+		for (size_t k = j; k < to->n && to->v[k].start < end && e == 0; k++) {
+			e = ranges_add(&extra, at, to->v[k].start, more->v[i].flags);
+			at = to->v[k].end > at ? to->v[k].end : at;
+		}
+		if (e == 0)
+			e = ranges_add(&extra, at, end, more->v[i].flags);
+	}
+	if (e == 0)
+		e = ranges_merge(to, &extra);
+	ranges_free(&extra);
+	return e;
+}
+
 int pages_answer(const struct ranges *written, const struct ranges *present, bool all, struct ranges *ret)
 {
 	size_t i = 0, j = 0;

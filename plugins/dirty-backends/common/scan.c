@@ -96,11 +96,12 @@ static int read_words(struct populated *p, uint64_t start, uint64_t end, bool la
 			uint64_t w = p->words[i];
 			bool here = w >> 63 & 1, swapped = w >> 62 & 1, file = w >> 61 & 1;
 			bool marker = !here && swapped && (w & 31) == 31;
+			bool zeros = here && p->zeros && zeros_is(start, w);
 			struct ranges *to = here || swapped ? p->present : last ? NULL : &p->unclear;
 
-			if (marker || ((here || swapped) && file && p->private_map))
+			if (marker || (p->private_map ? (here || swapped) && file : zeros))
 				to = NULL;
-			if (p->by_words && p->dirty && (w & WORD_SOFT_DIRTY) &&
+			if (p->by_words && p->dirty && ((w & WORD_SOFT_DIRTY) || (zeros && p->private_map)) &&
 			    ranges_add(p->dirty, start, start + PAGE, DIRTY_WRITTEN) < 0)
 				return -ENOMEM;
 			if (to && ranges_add(to, start, start + PAGE, DIRTY_PRESENT) < 0)
@@ -113,16 +114,20 @@ static int read_words(struct populated *p, uint64_t start, uint64_t end, bool la
 static int populated_each(void *ctx, const struct region *r)
 {
 	struct populated *p = ctx;
+	bool zeros = r->categories & CAT_PFNZERO;
 	int e = 0;
 
-	if (p->dirty && (r->categories & p->dirty_category))
+	if (p->dirty && ((r->categories & p->dirty_category) || (zeros && p->private_map)))
 		e = ranges_add(p->dirty, r->start, r->end, DIRTY_WRITTEN);
 	if (e < 0)
 		return e;
 	if (r->categories & CAT_SWAPPED)
 		return read_words(p, r->start, r->end, false);
-	if (p->private_map && (r->categories & CAT_FILE))
+	if (p->private_map ? r->categories & CAT_FILE : zeros)
 		return 0;
+	/* The huge zero page may look like any other huge page. */
+	if (p->zeros && !p->private_map && (r->categories & CAT_HUGE))
+		return read_words(p, r->start, r->end, true);
 	return ranges_add(p->present, r->start, r->end, DIRTY_PRESENT);
 }
 
@@ -153,7 +158,8 @@ int pages_populated(struct populated *p, uint64_t start, uint64_t end)
 		.end = end,
 		.flags = p->flags,
 		.anyof = CAT_POPULATED,
-		.ret = CAT_POPULATED | CAT_FILE | (p->dirty ? p->dirty_category : 0),
+		.ret = CAT_POPULATED | CAT_FILE | CAT_PFNZERO | (p->zeros ? CAT_HUGE : 0) |
+		       (p->dirty ? p->dirty_category : 0),
 	};
 	int r = p->by_words
 			? -ENOTTY

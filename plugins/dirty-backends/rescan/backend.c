@@ -39,8 +39,10 @@ static int probe(char *why, size_t why_size)
 
 static void detach(struct dirty_session *s)
 {
-	if (s)
-		followed_close(&s->f);
+	if (!s)
+		return;
+	followed_close(&s->f);
+	zeros_leave();
 	free(s);
 }
 
@@ -52,6 +54,7 @@ static int attach(const struct dirty_target *t, struct dirty_session **ret, char
 		return fail(why, why_size, ENOMEM, "cannot follow process %d", t->pid);
 	int r = followed_open(&s->f, t->pid, why, why_size);
 
+	zeros_use();
 	if (r < 0) {
 		detach(s);
 		return r;
@@ -63,6 +66,7 @@ static int attach(const struct dirty_target *t, struct dirty_session **ret, char
 static int begin(struct dirty_session *s, enum dirty_collect_mode mode, char *why, size_t why_size)
 {
 	(void)mode;
+	zeros_forget();
 	return followed_check(&s->f, why, why_size);
 }
 
@@ -89,7 +93,8 @@ static int find(struct followed *f, const struct dirty_vma *v, enum dirty_collec
 	struct populated p = {.pagemap = f->pagemap,
 			      .private_map =
 				      v->kind == DIRTY_VMA_PRIVATE_FILE || v->kind == DIRTY_VMA_HUGETLB,
-			      .present = &f->present};
+			      .present = &f->present,
+			      .zeros = true};
 	int r = pages_populated(&p, v->start, v->end);
 
 	if (mode == DIRTY_FINAL) {

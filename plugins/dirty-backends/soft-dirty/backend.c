@@ -13,10 +13,13 @@
  * merge. The bit does not tell which it was, but a piece of which every page is dirty, holes included, is
  * suspicious: it is told as DIRTY_UNSURE.
  *  - A dropped page (MADV_DONTNEED) is not dirty, nor is it when it is read again: the final answer names
- * what has no page as dropped, and lists all that is populated of private file maps.
+ * what has no page as dropped, and lists all that is populated of private file maps.  When it was read again
+ * it has the zero page, which counts as no page (common/zeros.c); where frames cannot be seen, all that is
+ * not dirty is DIRTY_UNSURE in the final answer.
  *  - An entry of a shared mapping is no more than a reference: the kernel may throw it away (reclaim, a huge
  * page taking the place of small ones) and the bit with it, while the memory keeps what was written. In the
  * final answer shared memory that is not dirty is DIRTY_UNSURE.
+ *  - Memory that mremap moves in pieces of 2 MiB is not marked: moved.c.
  *  - Merging equal pages (KSM) makes new entries without the bit: where a process has merged pages, what is
  * not dirty is DIRTY_UNSURE in the final answer.
  *  - The bit does not exist for hugetlb: such memory is not tracked.
@@ -35,8 +38,11 @@
 
 struct dirty_session {
 	struct followed f;
+	struct moved moved;
+	struct ranges doubt;
 	int clear, ksm;
-	bool merges; /* the process has pages merged by KSM */
+	bool sees_frames;
+	bool merges; /* the process has had pages merged by KSM */
 };
 
 /* What the probe found: 0 not yet run, 1 PAGEMAP_SCAN knows soft-dirty, 2 only the words tell. */
@@ -61,6 +67,9 @@ static void detach(struct dirty_session *s)
 		close(s->clear);
 	if (s->ksm >= 0)
 		close(s->ksm);
+	zeros_leave();
+	moved_free(&s->moved);
+	ranges_free(&s->doubt);
 	free(s);
 }
 
@@ -70,6 +79,7 @@ static int set_up(struct dirty_session *s, pid_t pid, char *why, size_t why_size
 	int r = followed_open(&s->f, pid, why, why_size);
 
 	s->clear = s->ksm = -1;
+	s->sees_frames = zeros_use();
 	if (r < 0)
 		return r;
 	s->clear = followed_file(pid, "clear_refs", O_WRONLY, why, why_size);
@@ -115,9 +125,28 @@ static int begin(struct dirty_session *s, enum dirty_collect_mode mode, char *wh
 {
 	int r = followed_check(&s->f, why, why_size);
 
-	if (r == 0)
-		s->merges = mode == DIRTY_FINAL && has_merged_pages(s);
+	zeros_forget();
+	if (mode == DIRTY_ROUND)
+		moved_begin(&s->moved);
+	s->merges |= r == 0 && has_merged_pages(s);
 	return r;
+}
+
+static bool told_by_scan(void)
+{
+	return atomic_load(&verdict) == 1;
+}
+
+/* What may have come by a move, into s->doubt. @arm: it is new. Where frames cannot be seen all is in doubt
+ * at the end. */
+static int find_moved(struct dirty_session *s, const struct dirty_vma *v, enum dirty_collect_mode mode,
+		      bool arm)
+{
+	s->doubt.n = 0;
+	if (!s->sees_frames || v->kind == DIRTY_VMA_SHARED)
+		return 0;
+	return moved_look(&s->moved, s->f.pagemap, v, told_by_scan(), mode == DIRTY_ROUND,
+			  arm ? NULL : &s->doubt);
 }
 
 /* Armed by `end`. */
@@ -125,7 +154,12 @@ static int arm(struct dirty_session *s, const struct dirty_vma *v, char *why, si
 {
 	int r = followed_alive(&s->f, why, why_size);
 
-	return r < 0 ? r : v->kind == DIRTY_VMA_HUGETLB || v->kind == DIRTY_VMA_SHARED_HUGETLB;
+	if (r < 0)
+		return r;
+	if (v->kind == DIRTY_VMA_HUGETLB || v->kind == DIRTY_VMA_SHARED_HUGETLB)
+		return 1;
+	r = find_moved(s, v, DIRTY_ROUND, true);
+	return r < 0 ? fail(why, why_size, -r, "cannot look at the page table of process %d", s->f.pid) : 0;
 }
 
 static int add_written(void *ctx, const struct region *r)
@@ -138,8 +172,9 @@ static bool covers(const struct ranges *r, const struct dirty_vma *v)
 	return r->n == 1 && r->v[0].start <= v->start && r->v[0].end >= v->end;
 }
 
-static int collect_round(struct followed *f, const struct dirty_vma *v)
+static int collect_round(struct dirty_session *s, const struct dirty_vma *v)
 {
+	struct followed *f = &s->f;
 	const struct scan scan = {
 		.start = v->start, .end = v->end, .mask = CAT_SOFT_DIRTY, .ret = CAT_SOFT_DIRTY};
 	struct populated p = {.pagemap = f->pagemap,
@@ -147,23 +182,27 @@ static int collect_round(struct followed *f, const struct dirty_vma *v)
 			      .dirty_category = CAT_SOFT_DIRTY,
 			      .present = &f->present,
 			      .dirty = &f->answer};
-	int r = atomic_load(&verdict) == 1 ? pages_scan(f->pagemap, &scan, add_written, &f->answer)
-					   : pages_populated(&p, v->start, v->end);
+	int r = told_by_scan() ? pages_scan(f->pagemap, &scan, add_written, &f->answer)
+			       : pages_populated(&p, v->start, v->end);
 
 	if (r == 0 && covers(&f->answer, v))
 		f->answer.v[0].flags |= DIRTY_UNSURE;
-	return r;
+	if (r == 0)
+		r = find_moved(s, v, DIRTY_ROUND, false);
+	return r < 0 ? r : ranges_add_missing(&f->answer, &s->doubt);
 }
 
-static int collect_final(struct followed *f, const struct dirty_vma *v, bool merges)
+static int collect_final(struct dirty_session *s, const struct dirty_vma *v)
 {
+	struct followed *f = &s->f;
 	bool files = v->kind == DIRTY_VMA_PRIVATE_FILE;
 	struct populated p = {.pagemap = f->pagemap,
 			      .private_map = files,
-			      .by_words = atomic_load(&verdict) != 1,
+			      .by_words = !told_by_scan(),
 			      .dirty_category = CAT_SOFT_DIRTY,
 			      .present = &f->present,
-			      .dirty = &f->written};
+			      .dirty = &f->written,
+			      .zeros = true};
 	int r = pages_populated(&p, v->start, v->end);
 	bool whole = r == 0 && covers(&f->written, v);
 
@@ -171,7 +210,12 @@ static int collect_final(struct followed *f, const struct dirty_vma *v, bool mer
 		r = ranges_add_gaps(&f->written, &f->present, v->start, v->end, DIRTY_WRITTEN);
 	if (r == 0 && whole)
 		f->written.v[0].flags |= DIRTY_UNSURE;
-	if (r == 0 && (v->kind == DIRTY_VMA_SHARED || merges)) /* neither written nor empty: in doubt */
+	if (r == 0)
+		r = find_moved(s, v, DIRTY_FINAL, false);
+	if (r == 0)
+		r = ranges_add_missing(&f->written, &s->doubt);
+	if (r == 0 && (v->kind == DIRTY_VMA_SHARED || s->merges ||
+		       !s->sees_frames)) /* neither written nor empty: in doubt */
 		r = ranges_add_gaps(&f->written, &f->written, v->start, v->end, DIRTY_WRITTEN | DIRTY_UNSURE);
 	return r < 0 ? r : pages_answer(&f->written, &f->present, files, &f->answer);
 }
@@ -182,7 +226,7 @@ static ssize_t collect(struct dirty_session *s, const struct dirty_vma *v, enum 
 	struct followed *f = &s->f;
 
 	followed_clear(f);
-	int r = mode == DIRTY_FINAL ? collect_final(f, v, s->merges) : collect_round(f, v);
+	int r = mode == DIRTY_FINAL ? collect_final(s, v) : collect_round(s, v);
 
 	return followed_answer(f, v, r, &f->answer, ret_ranges, why, why_size);
 }
@@ -191,11 +235,18 @@ static int end(struct dirty_session *s, enum dirty_collect_mode mode, char *why,
 {
 	if (mode == DIRTY_FINAL)
 		return 0;
+	moved_end(&s->moved);
 	if (write(s->clear, "4", 1) == 1)
 		return followed_alive(&s->f, why, why_size);
 	if (errno == ESRCH)
 		return refuse(why, why_size, ESRCH, "process %d has exited, or has called exec", s->f.pid);
 	return fail(why, why_size, errno, "cannot write to /proc/%d/clear_refs", s->f.pid);
+}
+
+/* Where frames cannot be seen all is compared at the end. */
+static int still_there(struct dirty_session *s, uint64_t start, uint64_t end)
+{
+	return !s->sees_frames || moved_still(&s->moved, s->f.pagemap, start, end);
 }
 
 static const struct dirty_backend_ops ops = {
@@ -214,6 +265,7 @@ static const struct dirty_backend_ops ops = {
 	.collect = collect,
 	.end = end,
 	.detach = detach,
+	.still_there = still_there,
 };
 
 const struct dirty_backend_ops *ferry_dirty_backend(void)

@@ -35,6 +35,7 @@ struct follow {
 	int mem, pagemap;
 	struct shadow shadow;
 	struct page_set tracked, there; /* there: pages of the shadow in use */
+	struct page_set unread;         /* to be copied again */
 	unsigned long copied, same, rounds, rearmed, untrackable;
 	unsigned long reported, needless; /* pages by the backend; of these: equal to the copy */
 	bool counts;                      /* what is copied now was reported */
@@ -107,6 +108,28 @@ static void copy(struct follow *f, uint64_t start, uint64_t end, bool unsure)
 	}
 }
 
+/* What was copied while the target ran may have been other memory. */
+static void check_copied(struct follow *f, enum dirty_collect_mode mode, uint64_t start, uint64_t end)
+{
+	if (mode == DIRTY_ROUND && f->ops->still_there && f->ops->still_there(f->session, start, end) != 1)
+		page_set_add(&f->unread, start, end);
+}
+
+static void copy_again(struct follow *f, const struct proc_vma *v, enum dirty_collect_mode mode)
+{
+	struct page_set vma = PAGE_SET_INIT, again = PAGE_SET_INIT;
+
+	page_set_add(&vma, v->start, v->end);
+	page_set_and(&f->unread, &vma, &again);
+	page_set_remove(&f->unread, &again);
+	for (size_t i = 0; i < again.n; i++) {
+		copy(f, again.r[i].start, again.r[i].end, false);
+		check_copied(f, mode, again.r[i].start, again.r[i].end);
+	}
+	page_set_deinit(&vma);
+	page_set_deinit(&again);
+}
+
 static int kind_of(const struct proc_vma *v)
 {
 	if (v->shared)
@@ -120,14 +143,16 @@ static bool is_kernels(const struct proc_vma *v)
 	       strcmp(v->path, "[vdso]") == 0 || strcmp(v->path, "[vsyscall]") == 0;
 }
 
-static int copy_all(struct follow *f, const struct proc_vma *v)
+static int copy_all(struct follow *f, const struct proc_vma *v, enum dirty_collect_mode mode)
 {
 	struct page_set set = PAGE_SET_INIT;
 	int r = pagemap_populated(f->pagemap, v->start, v->end, kind_of(v) == DIRTY_VMA_PRIVATE_FILE, &set);
 
 	drop(f, v->start, v->end);
-	for (size_t i = 0; i < set.n; i++)
+	for (size_t i = 0; i < set.n; i++) {
 		copy(f, set.r[i].start, set.r[i].end, false);
+		check_copied(f, mode, set.r[i].start, set.r[i].end);
+	}
 	page_set_deinit(&set);
 	return r;
 }
@@ -138,6 +163,7 @@ static int apply(struct follow *f, const struct proc_vma *v, enum dirty_collect_
 	struct page_set present = PAGE_SET_INIT, gone = PAGE_SET_INIT;
 	uint64_t last = v->start;
 
+	copy_again(f, v, mode);
 	for (size_t i = 0; i < n; last = r[i++].end) {
 		if (r[i].start < last || r[i].end > v->end || r[i].start >= r[i].end ||
 		    (r[i].start | r[i].end) % P) {
@@ -150,9 +176,10 @@ static int apply(struct follow *f, const struct proc_vma *v, enum dirty_collect_
 		if (!(r[i].flags & DIRTY_WRITTEN))
 			continue;
 		f->counts = true;
-		if (mode == DIRTY_ROUND || (r[i].flags & DIRTY_PRESENT))
+		if (mode == DIRTY_ROUND || (r[i].flags & DIRTY_PRESENT)) {
 			copy(f, r[i].start, r[i].end, r[i].flags & DIRTY_UNSURE);
-		else
+			check_copied(f, mode, r[i].start, r[i].end);
+		} else
 			drop(f, r[i].start, r[i].end);
 		f->counts = false;
 	}
@@ -258,7 +285,7 @@ static int follow_collect(struct follow *f, enum dirty_collect_mode mode, void (
 		let_go(f->pid);
 	for (size_t i = 0; i < m.n; i++) {
 		if (r == 0 && !is_kernels(&m.v[i]))
-			r = todo[i].all ? copy_all(f, &m.v[i])
+			r = todo[i].all ? copy_all(f, &m.v[i], mode)
 					: apply(f, &m.v[i], mode, todo[i].r, todo[i].n);
 		free(todo[i].r);
 	}
@@ -336,4 +363,5 @@ static void follow_deinit(struct follow *f)
 	shadow_free(&f->shadow);
 	page_set_deinit(&f->tracked);
 	page_set_deinit(&f->there);
+	page_set_deinit(&f->unread);
 }

@@ -15,6 +15,7 @@
 #include "../../../plugins/dirty-backends/common/parallel.c"
 #include "../../../plugins/dirty-backends/common/ranges.c"
 #include "../../../plugins/dirty-backends/common/scan.c"
+#include "../../../plugins/dirty-backends/common/zeros.c"
 
 #include <setjmp.h>
 #include <stdarg.h>

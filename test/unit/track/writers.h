@@ -61,10 +61,19 @@ static void drop_some(char *p, unsigned *seed)
 	madvise(p + at, at + len > AREA ? AREA - at : len, MADV_DONTNEED);
 }
 
+/* Zero pages come where nothing is. */
+static void read_some(char *p, unsigned *seed)
+{
+	for (int i = 0; i < 4; i++)
+		(void)*(volatile char *)(p + rnd(seed) % AREA);
+}
+
+static unsigned pause_us = 200; /* of a writer, after each step */
+
 static bool for_ever(int index)
 {
 	atomic_fetch_add(&progress[index].steps, 1);
-	usleep(200);
+	usleep(pause_us);
 	return true;
 }
 #define LOOP(index) while (for_ever(index))
@@ -79,6 +88,7 @@ static void *w_anon(void *arg)
 	{
 		stores(p, &seed, 64);
 		drop_some(p, &seed);
+		read_some(p, &seed);
 	}
 	return NULL;
 }
@@ -111,6 +121,7 @@ static void *w_huge(void *arg)
 		stores(p, &seed, 8);
 		if (rnd(&seed) % 4 == 0)
 			drop_some(p, &seed);
+		read_some(p, &seed);
 	}
 	return NULL;
 }
