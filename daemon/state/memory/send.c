@@ -122,13 +122,22 @@ static int put_buffer(struct sender *s, uint64_t addr, const uint8_t *b, size_t 
 	return r < 0 ? r : put_run(s, addr + begin, n - begin, b + begin, run, e);
 }
 
-/* What was read with the target running was that memory, and not another's that was there for a moment. */
+/* What was read with the target running must be that memory, and not another's that was there for a moment.
+ */
 static bool was_there(const struct sender *s, uint64_t start, uint64_t end)
 {
 	const struct dirty_backend_ops *ops = s->m->backend.ops;
 
 	return s->final || !ops || !ops->still_there || !s->mp->session ||
 	       ops->still_there(s->mp->session, start, end) == 1;
+}
+
+static int put_read(struct sender *s, uint64_t addr, const uint8_t *b, size_t n, struct error *e)
+{
+	if (was_there(s, addr, addr + n))
+		return put_buffer(s, addr, b, n, e);
+	page_set_add(&s->mp->unread, addr, addr + n);
+	return 0;
 }
 
 static int send_range(struct sender *s, uint64_t start, uint64_t end, struct error *e)
@@ -157,13 +166,8 @@ static int send_range(struct sender *s, uint64_t start, uint64_t end, struct err
 			continue;
 		}
 		n &= ~(s->unit - 1);
-		if (!was_there(s, start, start + n)) {
-			page_set_add(&s->mp->unread, start, start + n);
-			start += n;
-			continue;
-		}
 		uint64_t before = s->st->bytes;
-		int r = put_buffer(s, start, s->m->buffer, n, e);
+		int r = put_read(s, start, s->m->buffer, n, e);
 
 		if (r < 0)
 			return r;
@@ -185,7 +189,7 @@ static ssize_t send_gathered(struct sender *s, const struct page_range *range, s
 	s->young = s->ages && young_is(s->mp);
 	n = memory_gather(s->m, s->mp, range, n);
 	for (size_t i = 0; i < n; i++) {
-		int r = put_buffer(s, range[i].start, data, range[i].end - range[i].start, e);
+		int r = put_read(s, range[i].start, data, range[i].end - range[i].start, e);
 
 		if (r < 0)
 			return r;
