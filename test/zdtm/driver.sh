@@ -313,6 +313,22 @@ case_inherit_socket() {
 	gone
 }
 
+# A datagram socket is connected again to the name that its peer outside of the tree has.
+case_ext_unix_sk() {
+	setup
+	mkdir -p -m 777 "$dir/test.unix-external"
+	host_run A "$programs/helpers/dgram-sink" "$dir/test.unix-external/sink" "$dir/sunk" </dev/null >"$dir/sink.out" 2>&1 &
+	within 10 test -S "$dir/test.unix-external/sink" || fail "no sink: $(cat "$dir/sink.out")"
+	start unix-external
+	must_fail "pid $pid fd 3: its unix datagram socket .* of a process outside the tree; --ext-unix-sk" "$criu" dump -t "$pid" -D "$dir/images"
+	must_work "$criu" dump -t "$pid" -D "$dir/images" -o dump.log --ext-unix-sk
+	must_work "$criu" restore -d -D "$dir/images" -o restore.log -x
+	: >"$test/go"
+	within 20 test -e "$test/result" || fail "the target never finished"
+	[ "$(cat "$test/result")" = pass ] || fail "$(cat "$test/result")"
+	within 5 grep -q after "$dir/sunk" || fail "the sink has $(tr '\n' ' ' <"$dir/sunk")"
+}
+
 case_external_types() {
 	setup
 	start empty
@@ -397,4 +413,4 @@ case_check_features() {
 }
 
 run_cases "names-and-forms log-files config-file exit-codes detached-and-pidfile sibling exec-cmd leave-running-and-stopped previous-images
-	status-fd-and-daemon action-scripts inherit-pipe inherit-files inherit-socket external-types shell-job ghost-limit accepted refused check-features" "$@"
+	status-fd-and-daemon action-scripts inherit-pipe inherit-files inherit-socket ext-unix-sk external-types shell-job ghost-limit accepted refused check-features" "$@"
