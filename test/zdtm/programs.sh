@@ -1,0 +1,174 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Real programs, dumped and restored three times at work:   programs.sh [CASE]...
+# Each counts in a file and checks itself; what is not installed is skipped. /tmp and the like are shared by dump and restore.
+set -u
+for f in /proc/$$/fd/*; do
+	f=${f##*/}
+	[ "$f" -le 2 ] || [ "$f" = 255 ] || eval "exec $f>&-"
+done
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/lib/cases.sh"
+
+# launch CMD...: in a session of its own, its output in $dir/said
+launch() {
+	chmod 755 "$dir"
+	host_run A setsid -f sh -c 'echo $$ >"$0/pid.new" && mv "$0/pid.new" "$0/pid"; cd "$0"; exec "$@"' "$dir" env -i PATH="$PATH" HOME="$dir" "$@" </dev/null >"$dir/said" 2>&1
+	within 10 test -s "$dir/pid" || fail "the program did not start"
+	read -r pid <"$dir/pid"
+}
+
+count() { local n=$(tail -n 1 "$dir/count" 2>/dev/null); echo "${n:-0}"; }
+
+counted() { [ "$(count)" -ge "$1" ]; }
+
+# It goes on counting from where it was.
+at_work() { within 20 counted $(($(count) + 5)) || fail "it does not count any more: $(tail -n 3 "$dir/said" | tr '\n' '|')"; }
+
+three_times() {
+	local n
+	within 30 counted 5 || fail "it does not count: $(tail -n 3 "$dir/said" | tr '\n' '|')"
+	for n in 1 2 3; do
+		mkdir "$dir/images.$n"
+		must_work "$ferry" dump -t "$pid" -D "$dir/images.$n" -o dump.log -v4 --ghost-limit 64M
+		within 5 empty A || fail "something is left after the dump"
+		must_work "$ferry" restore -d -D "$dir/images.$n" -o restore.log -v4
+		alive A || fail "no process $pid after restore $n: $(tail -n 3 "$dir/said" | tr '\n' '|')"
+		at_work
+	done
+	: >"$dir/stop"
+	within 20 test -e "$dir/verdict" || fail "it gives no verdict: $(tail -n 3 "$dir/said" | tr '\n' '|')"
+	[ "$(cat "$dir/verdict")" = good ] || fail "it says: $(cat "$dir/verdict")"
+	within 10 empty A || fail "something is left at the end"
+	echo "counted to $(count)" >"$dir/summary"
+}
+
+# Threads, and processes that get work through queues and locks.
+case_python() {
+	[ -x /usr/bin/python3 ] || skip "needs python3"
+	cat >"$dir/program.py" <<-'EOF'
+		import multiprocessing as mp, os, threading, time
+		def square(work, done):
+		    for n in iter(work.get, None):
+		        done.put((n, n * n))
+		total = [0] * 4
+		stopping = threading.Event()
+		def spin(i):
+		    while not stopping.wait(0.003):
+		        total[i] += 1
+		if __name__ == '__main__':
+		    work, done = mp.Queue(), mp.Queue()
+		    workers = [mp.Process(target=square, args=(work, done)) for _ in range(3)]
+		    [w.start() for w in workers]
+		    threads = [threading.Thread(target=spin, args=(i,)) for i in range(4)]
+		    [t.start() for t in threads]
+		    n, verdict = 0, 'good'
+		    while not os.path.exists('stop'):
+		        n += 1
+		        for k in range(10): work.put(n * 10 + k)
+		        got = dict(done.get(timeout=30) for _ in range(10))
+		        if got != {n * 10 + k: (n * 10 + k) ** 2 for k in range(10)}: verdict = 'wrong squares: %s' % got
+		        with open('count', 'w') as f: f.write('%d\n' % n)
+		        time.sleep(0.02)
+		    before = list(total); time.sleep(0.5)
+		    if any(a <= b for a, b in zip(total, before)): verdict = 'a thread stands still'
+		    stopping.set(); [t.join() for t in threads]
+		    [work.put(None) for _ in workers]; [w.join(30) for w in workers]
+		    if any(w.exitcode != 0 for w in workers): verdict = 'exit codes %s' % [w.exitcode for w in workers]
+		    with open('verdict.new', 'w') as f: f.write(verdict)
+		    os.rename('verdict.new', 'verdict')
+	EOF
+	launch /usr/bin/python3 program.py
+	three_times
+}
+
+# Timers, a worker thread, a thread pool and a server with a client on a unix socket.
+case_node() {
+	command -v node >/dev/null || skip "needs node"
+	cat >"$dir/program.js" <<-'EOF'
+		const fs = require('fs'), net = require('net'), crypto = require('crypto');
+		const { Worker, isMainThread, parentPort } = require('worker_threads');
+		if (!isMainThread) {
+			parentPort.on('message', (n) => n === null ? process.exit(0) : parentPort.postMessage([n, n * n]));
+		} else {
+			let n = 0, verdict = 'good', ticks = 0;
+			const worker = new Worker(__filename), name = __dirname + '/socket';
+			setInterval(() => ticks++, 5);
+			worker.on('message', ([a, b]) => { if (b !== a * a) verdict = 'wrong square'; });
+			net.createServer((s) => s.pipe(s)).listen(name, () => {
+				const client = net.connect(name);
+				const next = () => {
+					if (fs.existsSync('stop')) {
+						if (ticks < n) verdict = 'the timer stands still';
+						fs.writeFileSync('verdict.new', verdict);
+						fs.renameSync('verdict.new', 'verdict');
+						process.exit(0);
+					}
+					worker.postMessage(++n);
+					client.write('message ' + n);
+				};
+				client.on('data', (d) => {
+					if (String(d) !== 'message ' + n) verdict = 'wrong echo ' + d;
+					crypto.pbkdf2('x', 'y', 100, 16, 'sha256', () => { fs.writeFileSync('count', n + '\n'); setTimeout(next, 10); });
+				});
+				next();
+			});
+		}
+	EOF
+	launch node program.js
+	three_times
+}
+
+# A runtime with a compiler, a collector and their threads.
+case_java() {
+	command -v java >/dev/null && java --version >/dev/null 2>&1 || skip "needs java"
+	cat >"$dir/Program.java" <<-'EOF'
+		import java.nio.file.*; import java.util.*; import java.util.concurrent.*;
+		public class Program {
+			public static void main(String[] a) throws Exception {
+				ExecutorService pool = Executors.newFixedThreadPool(4);
+				String verdict = "good";
+				long n = 0;
+				while (!Files.exists(Path.of("stop"))) {
+					List<Future<Long>> all = new ArrayList<>();
+					n++;
+					for (int i = 0; i < 8; i++) { final long k = n * i; all.add(pool.submit(() -> { byte[] b = new byte[10000]; return k * k + b[5]; })); }
+					for (int i = 0; i < 8; i++) if (all.get(i).get() != n * i * n * i) verdict = "wrong square";
+					Files.writeString(Path.of("count"), n + "\n");
+					Thread.sleep(10);
+				}
+				pool.shutdown();
+				Files.writeString(Path.of("verdict.new"), verdict);
+				Files.move(Path.of("verdict.new"), Path.of("verdict"));
+			}
+		}
+	EOF
+	launch java -Xmx128m Program.java
+	three_times
+}
+
+case_sqlite() {
+	command -v sqlite3 >/dev/null || skip "needs sqlite3"
+	cat >"$dir/program.sh" <<-'EOF'
+		mkfifo in
+		sqlite3 data.db <in >answers 2>&1 &
+		exec 3>in
+		echo "create table t(n integer primary key, v text);" >&3
+		n=0
+		while [ ! -e stop ]; do
+			n=$((n + 1))
+			echo "begin; insert into t values($n, hex(randomblob(500))); commit;" >&3
+			echo $n >count
+			sleep 0.02
+		done
+		echo "pragma integrity_check; select count(*) = $n from t;" >&3
+		exec 3>&-
+		wait
+		[ "$(tr '\n' ' ' <answers)" = "ok 1 " ] && echo good >verdict.new || cp answers verdict.new
+		mv verdict.new verdict
+	EOF
+	launch bash program.sh
+	three_times
+}
+
+run_cases "python node java sqlite" "$@"
