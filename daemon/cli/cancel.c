@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <string.h>
 
 #include "base/util.h"
 #include "cli/cli.h"
@@ -7,26 +8,75 @@
 #include "service/msg.h"
 #include "service/rundir.h"
 
+#define ID_LEAST 8 /* characters of a migration's id that name it */
+
+/* The answer to one request, or NULL. */
+static json_t *ask(int sock, const char *op, const char *id)
+{
+	json_t *q = json_pack("{s:s,s:s*}", "op", op, "id", id), *answer = NULL;
+
+	if (msg_send(sock, q, NULL, 0, false) < 0 || msg_recv(sock, &answer, NULL) != 1)
+		answer = NULL;
+	json_decref(q);
+	return answer;
+}
+
 /* 1: told, and it has ended: its socket is gone. */
 static int cancel(void *ctx, const char *path, int sock)
 {
-	json_t *q = json_pack("{s:s}", "op", "cancel"), *answer = NULL;
-	int r = msg_send(sock, q, NULL, 0, false);
+	json_t *answer = ask(sock, "cancel", NULL);
+	bool told = answer;
 
 	(void)ctx;
-	json_decref(q);
-	if (r == 0)
-		r = msg_recv(sock, &answer, NULL);
 	json_decref(answer);
 	/* Wait for the end: who cancels wants the target for himself. */
-	for (int i = 0; r == 1 && i < 3000 && access(path, F_OK) == 0; i++)
+	for (int i = 0; told && i < 3000 && access(path, F_OK) == 0; i++)
 		usleep(10000);
-	return r == 1;
+	return told;
+}
+
+static bool is_id(const char *text)
+{
+	return strlen(text) >= ID_LEAST && strlen(text) <= 36 &&
+	       strspn(text, "0123456789abcdef-") == strlen(text) && strpbrk(text, "abcdef-");
+}
+
+/* A job of that migration. */
+static int cancel_named(void *ctx, const char *path, int sock)
+{
+	const char *id = ctx;
+	json_t *status = ask(sock, "status", NULL);
+	bool named = !strncmp(msg_str(status, "uuid", ""), id, strlen(id));
+
+	json_decref(status);
+	if (!named)
+		return 0;
+	cleanup_close int again = rundir_connect(path, true); /* one request for each connection */
+
+	return again < 0 ? 0 : cancel(NULL, path, again);
+}
+
+/* One that arrives here. */
+static bool cancel_arrival(const char *id)
+{
+	cleanup_free char *path = xasprintf("%s/ferryd.sock", rundir_path());
+	cleanup_close int sock = rundir_connect(path, true);
+	json_t *answer = sock < 0 ? NULL : ask(sock, "cancel-migration", id);
+	bool cancelled = json_is_true(json_object_get(answer, "cancelled"));
+
+	json_decref(answer);
+	return cancelled;
 }
 
 int verb_cancel(struct cli *c, struct error *e)
 {
 	pid_t pid = 0;
+
+	if (!c->o.tree && c->argc == 1 && is_id(c->argv[0])) {
+		if (rundir_each("jobs", 0, cancel_named, c->argv[0]) || cancel_arrival(c->argv[0]))
+			return 0;
+		return error_say(e, ESRCH, "no migration %s is under way here", c->argv[0]);
+	}
 	int r = cli_target(c, &pid, e);
 
 	if (r < 0)

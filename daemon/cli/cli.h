@@ -38,6 +38,8 @@ char *cli_images_path(const struct cli *c);
 void cli_session_options(const struct cli *c, struct session_options *ret);
 /* --on-stall, by name. */
 int cli_on_stall(const struct cli *c, enum on_stall *ret, struct error *e);
+/* --compress, by name. */
+int cli_compress(const struct cli *c, enum compress_mode *ret, struct error *e);
 void cli_state_options(const struct cli *c, struct state_options *ret);
 /* --external and --inherit-fd, for cli_state_options(). */
 int cli_parse_external(struct cli *c, struct error *e);

@@ -101,6 +101,18 @@ int cli_on_stall(const struct cli *c, enum on_stall *ret, struct error *e)
 			 c->o.on_stall);
 }
 
+int cli_compress(const struct cli *c, enum compress_mode *ret, struct error *e)
+{
+	static const char *const names[] = {"none", "lz4", "zstd", "auto"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (!strcmp(c->o.compress, names[i])) {
+			*ret = (enum compress_mode)i;
+			return 0;
+		}
+	return error_say(e, EINVAL, "--compress takes none, lz4, zstd or auto, not \"%s\"", c->o.compress);
+}
+
 int cli_write_pidfile(const struct cli *c, pid_t pid, struct error *e)
 {
 	const char *name = c->o.pidfile;

@@ -177,6 +177,16 @@ static void summary(struct display *d, const json_t *ev)
 		(long long)msg_int(ev, "pages", 0));
 	beside(d, ev, "bytes", display_bytes);
 	fputc('\n', d->out);
+	if (json_object_get(ev, "wire_bytes"))
+		fprintf(d->out, "  packed    %s of pages went as %s, mostly with %s\n",
+			display_bytes(msg_num(ev, "page_bytes", 0), a),
+			display_bytes(msg_num(ev, "wire_bytes", 0), b), msg_str(ev, "compress", "?"));
+	if (msg_int(ev, "copied", 0))
+		fprintf(d->out, "  copied    %lld pages were there already, at another address\n",
+			(long long)msg_int(ev, "copied", 0));
+	if (msg_int(ev, "same", 0))
+		fprintf(d->out, "  unchanged %lld pages that were written did not go again\n",
+			(long long)msg_int(ev, "same", 0));
 	/* A pre-dump stops nothing. */
 	if (json_object_get(ev, "downtime_ms") && strcmp(msg_str(ev, "verb", ""), "pre-dump")) {
 		fprintf(d->out, "  downtime  %s", display_ms(msg_num(ev, "downtime_ms", 0), a));
@@ -253,6 +263,15 @@ static void settled(struct display *d, const json_t *ev)
 							   : "runs on here");
 }
 
+static void queued(struct display *d, const json_t *ev)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), "number %lld in the queue of the destination ...",
+		 (long long)msg_int(ev, "position", 0));
+	live(d, text);
+}
+
 /* Post-copy: it runs there, pages follow. */
 static void running(struct display *d, const json_t *ev)
 {
@@ -324,6 +343,8 @@ void display_event(struct display *d, const json_t *ev)
 		fetch(d, ev);
 	else if (!strcmp(name, "restored"))
 		restored(d, ev);
+	else if (!strcmp(name, "queued"))
+		queued(d, ev);
 	else if (!strcmp(name, "throttle"))
 		throttled(d, ev);
 	else if (!strcmp(name, "settled"))

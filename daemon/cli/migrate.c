@@ -68,10 +68,13 @@ static int prepare(struct cli *c, struct work *w, struct error *e)
 		return error_say(e, EINVAL, "migrate needs --to HOST[:PORT]");
 	cli_session_options(c, &w->o.session);
 	r = cli_on_stall(c, &w->o.session.on_stall, e);
+	if (r >= 0)
+		r = cli_compress(c, &w->o.session.compress, e);
 	if (r < 0)
 		return r;
 	w->o.post_copy_if_possible = !c->o.on_stall && !c->o.post_copy;
 	w->o.time_limit_ms = (uint64_t)c->o.time_limit;
+	w->o.streams = (unsigned)c->o.streams;
 	w->o.session.pid = pid;
 	if (c->o.dry_run)
 		w->rehearsal_ms = c->o.duration ? (uint64_t)c->o.duration : 3000;

@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/util.h"
 #include "cli/cli.h"
 #include "migrate/journal.h"
 #include "service/msg.h"
 #include "service/rundir.h"
+
+#define WATCH_MS 1000
 
 struct list {
 	json_t *jobs; /* array */
@@ -83,12 +87,18 @@ static void print(const json_t *j)
 
 	if (percent >= 0)
 		snprintf(done, sizeof(done), "%.0f%%", percent);
-	printf("%-8d %-10s %-10s %6s %7d %10s %9s\n", (int)msg_int(j, "target", 0), msg_str(j, "verb", "?"),
-	       msg_str(j, "phase", "?"), done, (int)msg_int(j, "rounds", 0),
-	       display_bytes(msg_num(j, "bytes", 0), bytes),
+	printf("%-8d %-8.8s %-10s %-10s %6s %7d %10s %9s\n", (int)msg_int(j, "target", 0),
+	       msg_str(j, "uuid", "-"), msg_str(j, "verb", "?"), msg_str(j, "phase", "?"), done,
+	       (int)msg_int(j, "rounds", 0), display_bytes(msg_num(j, "bytes", 0), bytes),
 	       display_ms(msg_num(j, "seconds", 0) * 1000, time));
 	const json_t *fetch = json_object_get(j, "fetch");
+	const char *peer = msg_str(j, "peer", "");
 
+	if (*peer)
+		printf("         from %s\n", peer);
+	if (msg_int(j, "position", 0))
+		printf("         number %lld in the queue of the destination\n",
+		       (long long)msg_int(j, "position", 0));
 	if (fetch)
 		printf("         %lld pages of %lld are still on their way%s; %lld faults, p50 %.2f ms, p99 "
 		       "%.2f ms, max "
@@ -104,28 +114,32 @@ static void print(const json_t *j)
 		       "and nobody "
 		       "serves them; ferry resume %s\n",
 		       msg_str(j, "to", "?"), msg_str(j, "uuid", ""));
-	else if (json_object_get(j, "uuid"))
+	else if (json_object_get(j, "state"))
 		printf("         the program may run at %s: its copy here stands still until that is known; "
 		       "ferry resume %s\n",
 		       msg_str(j, "to", "?"), msg_str(j, "uuid", ""));
 }
 
-int verb_status(struct cli *c, struct error *e)
+static struct list look(void)
 {
 	struct list l = {json_array(), json_object()};
-	json_t *j;
-	size_t i;
 
-	if (c->argc)
-		return error_say(e, EINVAL, "status takes no operands");
 	rundir_each("jobs", 0, add, &l);
 	rundir_each("keepers", 0, add, &l);
 	add_daemon(&l);
 	journal_each(rundir_path(), SIDE_SOURCE, add_left, &l);
-	if (!c->o.json && json_array_size(l.jobs))
-		printf("%-8s %-10s %-10s %6s %7s %10s %9s\n", "TARGET", "VERB", "PHASE", "DONE", "ROUNDS",
-		       "COPIED", "SINCE");
-	json_array_foreach(l.jobs, i, j)
+	return l;
+}
+
+static void show(const struct cli *c, const struct list *l)
+{
+	json_t *j;
+	size_t i;
+
+	if (!c->o.json && json_array_size(l->jobs))
+		printf("%-8s %-8s %-10s %-10s %6s %7s %10s %9s\n", "TARGET", "ID", "VERB", "PHASE", "DONE",
+		       "ROUNDS", "COPIED", "SINCE");
+	json_array_foreach(l->jobs, i, j)
 	{
 		if (c->o.json) {
 			json_dumpf(j, stdout, JSON_COMPACT);
@@ -134,6 +148,47 @@ int verb_status(struct cli *c, struct error *e)
 			print(j);
 		}
 	}
+	if (!c->o.json && c->o.watch && !json_array_size(l->jobs))
+		puts("no jobs");
+	fflush(stdout);
+}
+
+static void stop(int sig)
+{
+	(void)sig;
+	job_abort();
+}
+
+/* @terminal: each look over the last one; else one behind the other. */
+static void watch(const struct cli *c, bool terminal)
+{
+	const struct sigaction sa = {.sa_handler = stop};
+
+	sigaction(SIGINT, &sa, NULL);
+	sigaction(SIGTERM, &sa, NULL);
+	while (!job_aborted() && !ferror(stdout)) {
+		struct list l = look();
+
+		if (terminal)
+			fputs("\033[H\033[J", stdout);
+		show(c, &l);
+		json_decref(l.jobs);
+		json_decref(l.busy);
+		usleep(WATCH_MS * 1000);
+	}
+}
+
+int verb_status(struct cli *c, struct error *e)
+{
+	if (c->argc)
+		return error_say(e, EINVAL, "status takes no operands");
+	if (c->o.watch) {
+		watch(c, !c->o.json && isatty(STDOUT_FILENO));
+		return 0;
+	}
+	struct list l = look();
+
+	show(c, &l);
 	json_decref(l.jobs);
 	json_decref(l.busy);
 	return 0;

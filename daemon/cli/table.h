@@ -7,16 +7,16 @@
 #include "service/options.h"
 
 struct cli_options {
-	bool help, version, json, no_default_config, dry_run;
+	bool help, version, json, no_default_config, dry_run, watch;
 	char *config, *images_dir, *work_dir, *log_file, *libdir;
 	int64_t verbosity;
 
 	int64_t tree;
 	bool leave_running, leave_stopped;
 	char *prev_images_dir, *freeze_cgroup, *root, *action_script, *manage_cgroups;
-	int64_t timeout, max_rounds, downtime, max_downtime, time_limit, post_copy;
+	int64_t timeout, max_rounds, downtime, max_downtime, time_limit, post_copy, streams;
 	uint64_t max_bandwidth, ghost_limit;
-	char *backend, *on_stall;
+	char *backend, *on_stall, *compress;
 	char *backend_dir;
 	bool shell_job, tcp_close, tcp_established, move_address, ext_unix_sk, file_locks, link_remap;
 

@@ -22,11 +22,18 @@ uint64_t converge_left_ns(const struct round_record *r, size_t n)
 	return left;
 }
 
+uint64_t converge_frozen_ns(const struct round_record *r, size_t n, const struct converge_limits *l)
+{
+	uint64_t left = converge_left_ns(r, n);
+
+	return n && l->stop_factor > 0 ? (uint64_t)((double)left * l->stop_factor) : left;
+}
+
 enum converge converge_decide(const struct round_record *r, size_t n, const struct converge_limits *l)
 {
 	if (!n)
 		return CONVERGE_ROUND;
-	uint64_t left = converge_left_ns(r, n);
+	uint64_t left = converge_frozen_ns(r, n, l);
 
 	if (n >= 2 && left <= ENOUGH_NS)
 		return CONVERGE_SWITCH;
@@ -65,7 +72,7 @@ enum converge_step converge_step(const struct round_record *r, size_t n, const s
 
 	limits.max_rounds = limits.max_rounds > skip ? limits.max_rounds - skip : 1;
 	enum converge c = converge_decide(r + skip, n - skip, &limits);
-	uint64_t total = converge_left_ns(r + skip, n - skip);
+	uint64_t total = converge_frozen_ns(r + skip, n - skip, &limits);
 
 	total = total > UINT64_MAX - p->limits.fixed_ns ? UINT64_MAX : total + p->limits.fixed_ns;
 	/* A target that is being slowed down is not kept so for what it would gain. */
@@ -89,7 +96,7 @@ enum converge_step converge_step(const struct round_record *r, size_t n, const s
 double converge_throttle(const struct round_record *r, size_t n, const struct converge_policy *p)
 {
 	size_t skip = p->since > 1 && p->since <= n ? p->since - 1 : 0;
-	double left = converge_left_ns(r + skip, n - skip);
+	double left = converge_frozen_ns(r + skip, n - skip, &p->limits);
 	double room =
 		p->limits.downtime_ns > p->limits.fixed_ns ? p->limits.downtime_ns - p->limits.fixed_ns : 0;
 	double factor = left > 0 ? 0.8 * room / left : 0.8;

@@ -96,7 +96,7 @@ static bool post_copy_helps(const struct session *s)
 
 static int give_up(struct session *s, const struct converge_policy *p, struct error *e)
 {
-	double ms = (converge_left_ns(s->rounds, s->n_rounds) + p->limits.fixed_ns) / 1e6;
+	double ms = (converge_frozen_ns(s->rounds, s->n_rounds, &p->limits) + p->limits.fixed_ns) / 1e6;
 
 	if (p->max_downtime_ns && ms * 1e6 > p->max_downtime_ns)
 		return error_say(e, ETIMEDOUT,
@@ -135,6 +135,7 @@ int session_rounds(struct session *s, struct stream_out *out, bool layout,
 		if (s->post_copy || !s->memory->backend.ops)
 			return 0;
 		s->fixed_ns = p.limits.fixed_ns = converge_fixed_ns(&s->costs);
+		p.limits.stop_factor = stream_out_stop_factor(out);
 		while ((step = converge_step(s->rounds, s->n_rounds, &p)) == STEP_THROTTLE) {
 			slow_down(s, &p);
 			if (p.cpus)
@@ -151,6 +152,6 @@ int session_rounds(struct session *s, struct stream_out *out, bool layout,
 		return give_up(s, &p, e);
 	if (step == STEP_OVER)
 		events_log(s->events, 2, "rounds do not get smaller: about %.0f ms of downtime",
-			   (converge_left_ns(s->rounds, s->n_rounds) + s->fixed_ns) / 1e6);
+			   (converge_frozen_ns(s->rounds, s->n_rounds, &p.limits) + s->fixed_ns) / 1e6);
 	return 0;
 }

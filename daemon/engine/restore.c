@@ -195,6 +195,27 @@ static bool tree_has(const Ferry__Tree *tree, pid_t pid)
 	return false;
 }
 
+/* What it has elsewhere already. */
+static int copy_pages(struct process *p, const struct record *rec, struct error *e)
+{
+	const struct skeleton *k = p->data;
+	const struct page_run *run = &rec->run;
+	cleanup_free void *data = xmalloc(run->length);
+
+	if (!k->mm) /* ended since */
+		return 0;
+	ssize_t n = pread(k->mem_fd, data, run->length, (off_t)run->from);
+
+	if (n != (ssize_t)run->length)
+		return error_set(e, n < 0 ? errno : EIO, "pid %d: read %llu bytes at 0x%llx", p->pid,
+				 (unsigned long long)run->length, (unsigned long long)run->from);
+	if (!record_is_copy(rec, data))
+		return error_say(e, EBADMSG,
+				 "pid %d: the pages at 0x%llx are not those that were to be copied to 0x%llx",
+				 p->pid, (unsigned long long)run->from, (unsigned long long)run->addr);
+	return skeleton_write(p, run, data, e);
+}
+
 static int feed_pages(struct restore *r, const struct record *rec, struct error *e)
 {
 	int x = sync_all(r, e);
@@ -217,7 +238,8 @@ static int feed_pages(struct restore *r, const struct record *rec, struct error 
 		p = tree_find(r->skeletons.tree, rec->run.id);
 	if (x < 0 || !p->data)
 		return x;
-	return skeleton_write(p, &rec->run, rec->data, e);
+	return rec->run.flags & PAGE_RUN_COPY ? copy_pages(p, rec, e)
+					      : skeleton_write(p, &rec->run, rec->data, e);
 }
 
 /* Of an image whose pages are not all in it. */

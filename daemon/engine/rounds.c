@@ -292,7 +292,7 @@ int session_send_all(struct session *s, struct stream_out *out, bool layout, boo
 	return r;
 }
 
-static void emit_round(struct session *s, const struct round_stats *st, uint64_t ns)
+static void emit_round(struct session *s, const struct round_stats *st, uint64_t ns, uint64_t saved)
 {
 	const struct round_record *r = s->rounds;
 	size_t n = s->n_rounds;
@@ -306,8 +306,13 @@ static void emit_round(struct session *s, const struct round_stats *st, uint64_t
 
 	if (st->shared)
 		json_object_set_new(ev, "shared", json_integer((json_int_t)st->shared));
-	if (memory_keeps_hashes(s->memory))
+	if (saved)
+		json_object_set_new(ev, "wire",
+				    json_integer((json_int_t)(st->bytes - MIN(saved, st->bytes))));
+	if (st->same || memory_keeps_hashes(s->memory))
 		json_object_set_new(ev, "same", json_integer((json_int_t)st->same));
+	if (st->copied)
+		json_object_set_new(ev, "copied", json_integer((json_int_t)st->copied));
 	if (memory_stops_target(s->memory))
 		json_object_set_new(ev, "freeze_ms", json_real(st->freeze_ns / 1e6));
 	events_emit(s->events, ev);
@@ -321,6 +326,7 @@ void session_add_stats(struct round_stats *sum, const struct round_stats *st)
 	sum->zero += st->zero;
 	sum->shared += st->shared;
 	sum->same += st->same;
+	sum->copied += st->copied;
 	sum->freeze_ns += st->freeze_ns;
 }
 
@@ -399,7 +405,7 @@ int session_resolve(struct session *s, struct process *p, struct error *e)
 int session_round(struct session *s, struct stream_out *out, bool layout, struct error *e)
 {
 	struct round_stats st = {0};
-	uint64_t t0 = now_ns();
+	uint64_t t0 = now_ns(), saved = s->flow.pages - s->flow.wire;
 
 	error_phase(e, "round %zu", s->n_rounds + 1);
 	int r = session_collect(s, &st, e);
@@ -419,7 +425,8 @@ int session_round(struct session *s, struct stream_out *out, bool layout, struct
 	else
 		s->n_rounds++;
 	s->rounds[s->n_rounds - 1] = (struct round_record){st.bytes, now_ns() - t0};
-	emit_round(s, &st, now_ns() - t0);
+	stream_out_flow(out, &s->flow);
+	emit_round(s, &st, now_ns() - t0, s->flow.pages - s->flow.wire - saved);
 	return 0;
 }
 

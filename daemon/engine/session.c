@@ -24,6 +24,7 @@ void session_options_init(struct session_options *o)
 				      .freeze_timeout_ms = 10000,
 				      .max_rounds = 30,
 				      .downtime_ms = 50,
+				      .compress = COMPRESS_NONE,
 				      .state = {.ghost_limit = 1 << 20}};
 }
 

@@ -32,6 +32,7 @@ struct session_options {
 	enum on_stall on_stall;   /* default: stop */
 	unsigned post_copy_after; /* freeze after so many rounds, what is left then stays behind; 0: no */
 	uint64_t max_bandwidth;   /* bytes/s, 0: no limit */
+	enum compress_mode compress; /* of page data, over a link, as far as its other end can unpack them */
 	struct state_options state;
 	bool observe; /* it is only followed (engine/observe.h): what could not be moved is no hindrance */
 	const struct hooks *hooks; /* NULL: none; called in the process of the session */

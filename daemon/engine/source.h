@@ -37,6 +37,7 @@ struct session {
 	struct throttle *throttle;   /* NULL: it runs at its own speed */
 	bool post_copy;              /* pages stay behind at the freeze */
 	struct round_stats total;
+	struct stream_flow flow; /* page data so far */
 	uint64_t t_begin, t_freeze, t_frozen, t_pages, t_state;
 	uint64_t t_running; /* post-copy: when the other side said so; 0: at the end */
 	pid_t root;

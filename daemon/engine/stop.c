@@ -124,6 +124,7 @@ int session_final(struct session *s, struct stream_out *out, bool layout, struct
 		r = stream_put(out, x->type, x->pid, x->tid, 0, x->message, e);
 	}
 	s->t_state = now_ns();
+	stream_out_flow(out, &s->flow);
 	events_emit(s->events,
 		    json_pack("{s:s,s:I,s:f,s:f,s:f}", "event", "frozen", "pages", (json_int_t)st.pages,
 			      "freeze_ms", (s->t_frozen - s->t_freeze) / 1e6, "pages_ms",
@@ -154,6 +155,21 @@ int session_end(struct session *s, enum session_end end, struct error *e)
 	return r < 0 ? r : t;
 }
 
+/* What packing has saved. */
+static void add_flow(const struct session *s, json_t *ev)
+{
+	enum codec most = CODEC_LZ4;
+
+	if (s->flow.wire == s->flow.pages)
+		return;
+	for (enum codec c = most; c < CODECS; c++)
+		if (s->flow.by[c] > s->flow.by[most])
+			most = c;
+	json_object_set_new(ev, "page_bytes", json_integer((json_int_t)s->flow.pages));
+	json_object_set_new(ev, "wire_bytes", json_integer((json_int_t)s->flow.wire));
+	json_object_set_new(ev, "compress", json_string(codec_name(most)));
+}
+
 void session_emit_done(struct session *s, const char *verb, uint64_t bytes)
 {
 	uint64_t now = now_ns(), end = s->t_running ? s->t_running : now;
@@ -167,5 +183,10 @@ void session_emit_done(struct session *s, const char *verb, uint64_t bytes)
 
 	if (memory_stops_target(s->memory))
 		json_object_set_new(ev, "rounds_freeze_ms", json_real(s->total.freeze_ns / 1e6));
+	if (s->total.same)
+		json_object_set_new(ev, "same", json_integer((json_int_t)s->total.same));
+	if (s->total.copied)
+		json_object_set_new(ev, "copied", json_integer((json_int_t)s->total.copied));
+	add_flow(s, ev);
 	events_emit(s->events, ev);
 }

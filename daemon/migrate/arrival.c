@@ -5,6 +5,7 @@
 
 #include "base/util.h"
 #include "engine/pager.h"
+#include "migrate/join.h"
 #include "migrate/lane.h"
 
 /* Its process has died in this state; its skeletons were killed with it, or stopped (engine/start.c). */
@@ -20,6 +21,7 @@ static int succeed(struct machine *m, const char *dir, struct error *e)
 	case DEST_COMMITTED:
 		r = journal_kill(m->journal, e);
 		if (r >= 0) {
+			join_forget(dir, m->journal->uuid);
 			pager_discard(pages);
 			r = machine_move(m, DEST_ABORTED, e);
 		}

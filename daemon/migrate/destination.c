@@ -13,7 +13,9 @@
 #include "engine/restore.h"
 #include "migrate/arrival.h"
 #include "migrate/fetch.h"
+#include "migrate/bundle.h"
 #include "migrate/hello.h"
+#include "migrate/join.h"
 #include "migrate/lane.h"
 #include "migrate/peer.h"
 #include "migrate/rehearsal.h"
@@ -22,6 +24,7 @@
 struct arrival {
 	struct peer peer;
 	struct link *link;
+	const struct serve_options *opt;
 	const char *dir; /* of the journal */
 	const struct events *events;
 	struct machine machine;
@@ -62,7 +65,7 @@ static int take_done(struct arrival *a, const struct record *rec, struct error *
 	return 0;
 }
 
-static int reply_hello(struct arrival *a, struct error *e)
+static int reply_hello(struct arrival *a, unsigned streams, struct error *e)
 {
 	cleanup_free char *life = journal_life();
 	Ferry__PeerHello h = FERRY__PEER_HELLO__INIT;
@@ -71,7 +74,62 @@ static int reply_hello(struct arrival *a, struct error *e)
 	hello_fill(&h, host, life);
 	h.uuid = a->uuid;
 	h.post_copy = lazy_possible();
+	h.codecs = CODECS_KNOWN;
+	h.copies = true;
+	h.streams = streams;
 	return peer_send(&a->peer, FERRY__RECORD_TYPE__RECORD_PEER_HELLO, &h.base, e);
+}
+
+/* The source hears of it all the time, and we of its end. */
+static int wait_for_turn(struct arrival *a, struct error *e)
+{
+	Ferry__PeerQueued q = FERRY__PEER_QUEUED__INIT;
+	int r;
+
+	if (!a->opt->admit)
+		return 0;
+	error_phase(e, "queue");
+	while ((r = a->opt->admit(a->opt->admit_ctx, e)) > 0) {
+		q.position = (unsigned)r;
+		r = peer_send(&a->peer, FERRY__RECORD_TYPE__RECORD_PEER_QUEUED, &q.base, e);
+		if (r >= 0)
+			r = job_check_abort(e);
+		if (r < 0)
+			return r;
+	}
+	error_phase(e, "hello");
+	return r;
+}
+
+static int greet(struct arrival *a, unsigned streams, struct error *e)
+{
+	unsigned n = MIN(streams, BUNDLE_MAX);
+	int listener = n > 1 ? join_listen(a->dir, a->uuid, e) : -1, r;
+
+	if (n > 1 && listener < 0)
+		return listener;
+	r = reply_hello(a, n, e);
+	if (r >= 0 && n > 1)
+		return join_wait(a->link, &a->peer, n, a->dir, a->uuid, listener, e);
+	if (listener >= 0)
+		close(listener);
+	return r;
+}
+
+/* A further connection of a migration that has begun. */
+static int take_join(struct arrival *a, const struct record *rec, struct error *e)
+{
+	ProtobufCMessage *m;
+	int r = record_unpack(rec, &ferry__peer_join__descriptor, &m, e);
+
+	if (r < 0)
+		return r;
+	const Ferry__PeerJoin *j = (const Ferry__PeerJoin *)m;
+
+	r = journal_uuid_ok(j->uuid) ? join_give(a->link, a->dir, j->uuid, j->index, e)
+				     : error_say(e, EPROTO, "the source sent no valid migration id");
+	protobuf_c_message_free_unpacked(m, NULL);
+	return r;
 }
 
 static int take_hello(struct arrival *a, const struct record *rec, struct error *e)
@@ -87,6 +145,8 @@ static int take_hello(struct arrival *a, const struct record *rec, struct error 
 	r = hello_accept(h, &o, e);
 	if (r >= 0 && !journal_uuid_ok(h->uuid))
 		r = error_say(e, EPROTO, "the source sent no valid migration id");
+	if (r >= 0)
+		r = wait_for_turn(a, e);
 	if (r >= 0) {
 		memcpy(a->uuid, h->uuid, sizeof(a->uuid));
 		a->machine.journal = journal_new(a->dir, SIDE_DESTINATION, a->uuid);
@@ -95,7 +155,7 @@ static int take_hello(struct arrival *a, const struct record *rec, struct error 
 	if (r >= 0)
 		r = restore_new(&a->r, &o, a->events, e);
 	if (r >= 0)
-		r = reply_hello(a, e);
+		r = greet(a, h->streams, e);
 	protobuf_c_message_free_unpacked(m, NULL);
 	return r;
 }
@@ -369,6 +429,8 @@ static int serve(struct arrival *a, struct error *e)
 		return take_done(a, &rec, e);
 	if (!rec.is_pages && rec.type == FERRY__RECORD_TYPE__RECORD_PEER_CHECK)
 		return rehearsal_serve(&a->peer, &rec, a->events, e);
+	if (!rec.is_pages && rec.type == FERRY__RECORD_TYPE__RECORD_PEER_JOIN)
+		return take_join(a, &rec, e);
 	if (!rec.is_pages && rec.type == FERRY__RECORD_TYPE__RECORD_PEER_PAGES)
 		return take_lane(a, &rec, e);
 	if (rec.is_pages || rec.type != FERRY__RECORD_TYPE__RECORD_PEER_HELLO)
@@ -397,7 +459,8 @@ static void give_up(struct arrival *a, const struct error *why)
 
 int migrate_serve(int sock, const struct serve_options *o, const struct events *ev, struct error *e)
 {
-	struct arrival a = {.dir = o->journal_dir ? o->journal_dir : "/run/ferry",
+	struct arrival a = {.opt = o,
+			    .dir = o->journal_dir ? o->journal_dir : "/run/ferry",
 			    .events = ev,
 			    .machine = {.state = DEST_IDLE, .events = ev}};
 	struct error no_link = ERROR_INIT;

@@ -16,6 +16,7 @@ struct migrate_options {
 	struct link_options link;
 	const char *journal_dir; /* NULL: /run/ferry */
 	uint64_t time_limit_ms;  /* for the rounds; 0: none */
+	unsigned streams;        /* connections; 0, 1: one */
 };
 
 /* Source. Returns 0 when the target runs at the destination; otherwise it runs here as before (or, after a
@@ -29,5 +30,9 @@ struct serve_options {
 	struct link_options link;
 	/* For recover_run: somebody is in charge of this target and will see to it himself. NULL: nobody. */
 	bool (*attended)(pid_t target);
+	/* May a migration begin? Returns 0: yes; else how many there are until it is its turn (to be asked
+	 * again, which waits some seconds for a change); or -errno: no. NULL: always. */
+	int (*admit)(void *ctx, struct error *e);
+	void *admit_ctx;
 };
 int migrate_serve(int sock, const struct serve_options *o, const struct events *ev, struct error *e);

@@ -62,11 +62,9 @@ int peer_take_error(const struct record *rec, struct error *e)
 	return r;
 }
 
-int peer_expect(struct peer *p, uint32_t type, const ProtobufCMessageDescriptor *d, ProtobufCMessage **ret,
-		struct error *e)
+int peer_next(struct peer *p, struct record *ret, struct error *e)
 {
-	struct record rec;
-	int r = stream_get(p->in, &rec, e);
+	int r = stream_get(p->in, ret, e);
 
 	if (r == 0)
 		return error_say(e, EPIPE, "the other side ended the connection");
@@ -76,10 +74,21 @@ int peer_expect(struct peer *p, uint32_t type, const ProtobufCMessageDescriptor 
 	}
 	if (r < 0)
 		return r;
-	if (!rec.is_pages && rec.type == FERRY__RECORD_TYPE__RECORD_PEER_ERROR) {
+	if (!ret->is_pages && ret->type == FERRY__RECORD_TYPE__RECORD_PEER_ERROR) {
 		p->got_error = true;
-		return peer_take_error(&rec, e);
+		return peer_take_error(ret, e);
 	}
+	return 0;
+}
+
+int peer_expect(struct peer *p, uint32_t type, const ProtobufCMessageDescriptor *d, ProtobufCMessage **ret,
+		struct error *e)
+{
+	struct record rec;
+	int r = peer_next(p, &rec, e);
+
+	if (r < 0)
+		return r;
 	if (rec.is_pages || rec.type != type)
 		return error_say(e, EPROTO, "the other side sent record %u where %u was due",
 				 rec.is_pages ? 4 : rec.type, type);

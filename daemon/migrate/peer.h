@@ -29,6 +29,8 @@ void peer_deinit(struct peer *p);
 void peer_set_timeout(struct peer *p, unsigned seconds);
 /* Send one message and push it out. */
 int peer_send(struct peer *p, uint32_t type, const ProtobufCMessage *m, struct error *e);
+/* The next record, of whatever type but ERROR, which becomes ours. */
+int peer_next(struct peer *p, struct record *ret, struct error *e);
 /* Receive exactly this type; an ERROR of the other side becomes ours ("destination: ..."). *ret may be NULL.
  */
 int peer_expect(struct peer *p, uint32_t type, const ProtobufCMessageDescriptor *d, ProtobufCMessage **ret,

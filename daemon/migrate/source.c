@@ -21,6 +21,7 @@
 #include "migrate/deadline.h"
 #include "migrate/doubt.h"
 #include "migrate/hello.h"
+#include "migrate/join.h"
 #include "migrate/peer.h"
 #include "migrate/serve_pages.h"
 #include "state/sockets/tcp.h"
@@ -61,6 +62,40 @@ static int forgo_post_copy(struct migration *m, struct error *e)
 	return 0;
 }
 
+static int note_queued(const struct migration *m, const struct record *rec, struct error *e)
+{
+	ProtobufCMessage *msg;
+	int r = record_unpack(rec, &ferry__peer_queued__descriptor, &msg, e);
+
+	if (r < 0)
+		return r;
+	events_emit(m->events, json_pack("{s:s,s:i}", "event", "queued", "position",
+					 (int)((Ferry__PeerQueued *)msg)->position));
+	protobuf_c_message_free_unpacked(msg, NULL);
+	return 0;
+}
+
+/* Others may come first: then the destination says so, again and again. */
+static int expect_hello(struct migration *m, uint64_t t0, ProtobufCMessage **ret, struct error *e)
+{
+	struct record rec;
+	int r;
+
+	while ((r = peer_next(&m->peer, &rec, e)) >= 0) {
+		if (!m->rtt_ns)
+			m->rtt_ns = now_ns() - t0;
+		if (!rec.is_pages && rec.type == FERRY__RECORD_TYPE__RECORD_PEER_HELLO)
+			return record_unpack(&rec, &ferry__peer_hello__descriptor, ret, e);
+		if (rec.is_pages || rec.type != FERRY__RECORD_TYPE__RECORD_PEER_QUEUED)
+			return error_say(e, EPROTO, "the other side sent record %u where HELLO was due",
+					 rec.is_pages ? 4 : rec.type);
+		r = note_queued(m, &rec, e);
+		if (r < 0)
+			return r;
+	}
+	return r;
+}
+
 static int hello(struct migration *m, struct error *e)
 {
 	Ferry__PeerHello h = FERRY__PEER_HELLO__INIT;
@@ -74,14 +109,13 @@ static int hello(struct migration *m, struct error *e)
 	if (m->opt->post_copy_if_possible && m->session.state.tcp_established)
 		m->session.on_stall = ON_STALL_STOP;
 	h.post_copy = wants_post_copy(m);
+	h.streams = m->opt->streams;
 	peer_set_timeout(&m->peer, PEER_HELLO_SECS);
 	uint64_t t0 = now_ns();
 	int r = peer_send(&m->peer, FERRY__RECORD_TYPE__RECORD_PEER_HELLO, &h.base, e);
 
 	if (r >= 0)
-		r = peer_expect(&m->peer, FERRY__RECORD_TYPE__RECORD_PEER_HELLO,
-				&ferry__peer_hello__descriptor, &reply, e);
-	m->rtt_ns = now_ns() - t0;
+		r = expect_hello(m, t0, &reply, e);
 	if (r < 0)
 		return error_prefix(e, "%s", m->opt->to);
 	const Ferry__PeerHello *there = (const Ferry__PeerHello *)reply;
@@ -93,6 +127,17 @@ static int hello(struct migration *m, struct error *e)
 		journal_set(m->machine.journal, m->opt->to, m->opt->link.insecure, there->life);
 		journal_add_process(m->machine.journal, m->opt->session.pid, 0, true);
 		r = machine_move(&m->machine, SOURCE_COPYING, e);
+	}
+	if (r >= 0 && m->opt->streams > 1 && there->streams > 1)
+		r = join_dial(&m->link, &m->peer, MIN(there->streams, m->opt->streams), m->opt->to,
+			      &m->opt->link, m->uuid, e);
+	else if (r >= 0 && m->opt->streams > 1)
+		events_log(m->events, 2, "%s takes one connection only", m->opt->to);
+	if (r >= 0) {
+		stream_out_compress(m->peer.out, m->opt->session.compress, there->codecs,
+				    m->opt->session.max_bandwidth);
+		if (there->copies)
+			stream_out_allow_copies(m->peer.out);
 	}
 	protobuf_c_message_free_unpacked(reply, NULL);
 	peer_set_timeout(&m->peer, peer_silence_secs);
@@ -109,7 +154,11 @@ static int round_ack(void *ctx, unsigned n, struct error *e)
 	end.n = n;
 	int r = peer_send(&m->peer, FERRY__RECORD_TYPE__RECORD_PEER_ROUND_END, &end.base, e);
 
-	return r < 0 ? r : peer_expect(&m->peer, FERRY__RECORD_TYPE__RECORD_PEER_ROUND_DONE, NULL, NULL, e);
+	if (r >= 0)
+		r = peer_expect(&m->peer, FERRY__RECORD_TYPE__RECORD_PEER_ROUND_DONE, NULL, NULL, e);
+	if (r >= 0)
+		stream_out_arrived(m->peer.out);
+	return r;
 }
 
 static void signal_all(struct session *s, int sig)
@@ -295,6 +344,8 @@ static int tell_missing(struct migration *m, struct error *e)
 static int freeze_and_send(struct migration *m, struct error *e)
 {
 	Ferry__PeerFinal f = FERRY__PEER_FINAL__INIT;
+
+	stream_out_hurry(m->peer.out);
 	int r = session_final(m->s, m->peer.out, true, e);
 
 	f.pages = m->s->total.pages;

@@ -138,9 +138,9 @@ int machine_move(struct machine *m, enum migration_state to, struct error *e)
 	if (r < 0)
 		return r;
 	m->state = to;
-	events_emit(m->events,
-		    json_pack("{s:s,s:s,s:s}", "event", "state", "side",
-			      row->side == SIDE_SOURCE ? "source" : "destination", "state", row->name));
+	events_emit(m->events, json_pack("{s:s,s:s,s:s,s:s*}", "event", "state", "side",
+					 row->side == SIDE_SOURCE ? "source" : "destination", "state",
+					 row->name, "uuid", m->journal ? m->journal->uuid : NULL));
 	if (machine_fault)
 		machine_fault(to, true);
 	return 0;

@@ -27,6 +27,7 @@
 struct peer {
 	struct worker worker;
 	struct job_status status;
+	struct applicant applicant;
 	char name[80]; /* address and port */
 };
 
@@ -68,12 +69,15 @@ static void say(const struct daemon *d, int level, const char *fmt, ...)
 static int serve(void *ctx, int sock, const struct events *ev, struct error *e)
 {
 	struct service *s = ctx;
+	struct admission_door door = {.sock = sock};
+	struct serve_options o = s->o->serve_options;
 	sigset_t none;
 
-	(void)sock;
+	o.admit = admission_wait;
+	o.admit_ctx = &door;
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	return s->o->serve(s->sock, &s->o->serve_options, ev, e);
+	return s->o->serve(s->sock, &o, ev, e);
 }
 
 static int inherit(void *ctx, int sock, const struct events *ev, struct error *e)
@@ -213,6 +217,50 @@ static void hear(struct daemon *d, const struct pollfd *p, size_t n)
 	}
 }
 
+/* --- the queue ----------------------------------------------------------------------------------- */
+
+static struct applicant *applicant(void *ctx, size_t i)
+{
+	struct daemon *d = ctx;
+
+	return d->peers[i].worker.pid > 0 ? &d->peers[i].applicant : NULL;
+}
+
+static void tell(void *ctx, size_t i, unsigned position)
+{
+	struct daemon *d = ctx;
+	struct peer *p = &d->peers[i];
+	json_t *m = json_pack("{s:i}", "position", (int)position);
+
+	msg_send(p->worker.sock, m, NULL, 0, true);
+	json_decref(m);
+	if (position)
+		say(d, 3, "%s waits: number %u in the queue", p->name, position);
+	m = json_pack("{s:s,s:i}", "event", position ? "queued" : "start", "position", (int)position);
+	status_event(&p->status, m);
+	json_decref(m);
+}
+
+static void update_queue(struct daemon *d)
+{
+	if (!d->ending)
+		admission_update(&d->o->admission, applicant, d, d->o->max_peers, tell);
+}
+
+static void take_question(struct daemon *d, struct peer *p)
+{
+	if (admission_ask(&p->applicant, &d->o->admission, applicant, d, d->o->max_peers)) {
+		update_queue(d);
+		return;
+	}
+	cleanup_free char *text = xasprintf("%u migrations arrive already, and %u wait for them",
+					    d->o->admission.running, d->o->admission.queued);
+	json_t *m = json_pack("{s:s}", "refused", text);
+
+	msg_send(p->worker.sock, m, NULL, 0, true);
+	json_decref(m);
+}
+
 static void peer_result(struct daemon *d, struct peer *p, const json_t *result)
 {
 	struct error e = ERROR_INIT;
@@ -234,6 +282,11 @@ static int peer_message(struct daemon *d, struct peer *p)
 	const char *name = msg_str(m, "event", "");
 	const json_t *result = json_object_get(m, "result");
 
+	if (!strcmp(name, "asks")) {
+		take_question(d, p);
+		json_decref(m);
+		return 1;
+	}
 	status_event(&p->status, m);
 	if (!p->status.target)
 		p->status.target = (pid_t)msg_int(m, "pid", 0);
@@ -263,8 +316,10 @@ static void end_peer(struct daemon *d, struct peer *p, int status)
 	if (p->worker.pidfd >= 0)
 		close(p->worker.pidfd);
 	p->worker = (struct worker)WORKER_INIT;
-	if (p != &d->heir)
+	if (p != &d->heir) {
 		d->n_peers--;
+		update_queue(d);
+	}
 }
 
 static void reap(struct daemon *d)
@@ -308,6 +363,43 @@ static json_t *status(const struct daemon *d)
 		json_array_append_new(jobs, j);
 	}
 	return json_pack("{s:s,s:i,s:o}", "daemon", "ferryd", "pid", (int)getpid(), "jobs", jobs);
+}
+
+static bool is_named(const struct peer *p, const char *id)
+{
+	return p->worker.pid > 0 && strlen(id) >= 8 && !strncmp(p->status.uuid, id, strlen(id));
+}
+
+/* @m: what is no question of status. */
+static void request(struct daemon *d, int sock, const json_t *m)
+{
+	const char *id = msg_str(m, "id", "");
+	bool found = false;
+
+	for (size_t i = 0; i < d->o->max_peers && !strcmp(msg_str(m, "op", ""), "cancel-migration"); i++)
+		if (is_named(&d->peers[i], id)) {
+			say(d, 2, "%s: migration %s is cancelled here", d->peers[i].name,
+			    d->peers[i].status.uuid);
+			worker_cancel(&d->peers[i].worker);
+			found = true;
+		}
+	json_t *answer = json_pack("{s:b}", "cancelled", found);
+
+	msg_send(sock, answer, NULL, 0, true);
+	json_decref(answer);
+}
+
+static void answer_control(struct daemon *d)
+{
+	int sock = -1, fds[MSG_MAX_FDS];
+	json_t *m = NULL;
+
+	if (job_answer(d->control, status(d), &sock, &m, fds) != 2)
+		return;
+	request(d, sock, m);
+	json_decref(m);
+	msg_close_fds(fds);
+	close(sock);
 }
 
 static void read_signals(struct daemon *d)
@@ -362,7 +454,7 @@ static void once(struct daemon *d, struct pollfd *p)
 	if (p[0].revents)
 		read_signals(d);
 	if (p[1].revents)
-		job_answer(d->control, status(d), NULL, NULL, NULL);
+		answer_control(d);
 	hear(d, p + rooms, waiting);
 	for (size_t i = 0; i < d->n_listeners; i++)
 		if (p[2 + i].revents && !d->ending)

@@ -12,10 +12,12 @@
 #include "base/error.h"
 #include "base/events.h"
 #include "migrate/migrate.h"
+#include "service/admission.h"
 
 struct daemon_options {
-	unsigned max_peers; /* served at the same time; more are turned away */
-	int first_byte_ms;  /* a connection that says nothing for so long is dropped */
+	unsigned max_peers;                /* served at the same time; more are turned away */
+	struct admission_limits admission; /* of them, migrations */
+	int first_byte_ms;                 /* a connection that says nothing for so long is dropped */
 	int log_level;
 	/* Serve one connection, in a process of its own: migrate_serve. */
 	int (*serve)(int sock, const struct serve_options *o, const struct events *ev, struct error *e);

@@ -18,7 +18,7 @@ struct ferryd_options {
 	struct opt_list listen;
 	bool insecure, help, version, check_config;
 	char *config, *libdir, *keys;
-	int64_t verbosity, max_peers, first_byte;
+	int64_t verbosity, max_peers, first_byte, max_migrations, max_queue;
 };
 
 #define AT(member) offsetof(struct ferryd_options, member)
@@ -32,6 +32,10 @@ static const struct opt rows[] = {
 	 "the host key and the peers that are trusted"},
 	{"max-peers", 0, OPT_INT, 0, 0, AT(max_peers), "N", "64", 1, 500, "peers",
 	 "serve so many at the same time"},
+	{"max-migrations", 0, OPT_INT, 0, 0, AT(max_migrations), "N", "8", 1, 500, "migrations",
+	 "let so many arrive at the same time; more wait"},
+	{"max-queue", 0, OPT_INT, 0, 0, AT(max_queue), "N", "32", 0, 500, "migrations",
+	 "let so many wait; more are refused"},
 	{"first-byte", 0, OPT_INT, 0, 0, AT(first_byte), "S", "10", 1, 3600, "s",
 	 "drop a peer that says nothing for so long"},
 	{"libdir", 'L', OPT_STRING, 0, 0, AT(libdir), "DIR", NULL, 0, 0, NULL,
@@ -134,6 +138,7 @@ static int run(const struct ferryd_options *o, struct error *e)
 	cleanup_close int lock = -1;
 	int socks[MAX_LISTEN];
 	struct daemon_options d = {.max_peers = (unsigned)o->max_peers,
+				   .admission = {(unsigned)o->max_migrations, (unsigned)o->max_queue},
 				   .first_byte_ms = (int)o->first_byte * 1000,
 				   .log_level = (int)o->verbosity,
 				   .serve = migrate_serve,

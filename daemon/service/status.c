@@ -53,6 +53,14 @@ void status_event(struct job_status *s, const json_t *event)
 		strcpy(s->phase, s->broken ? "no link" : "fetching");
 		return;
 	}
+	if (!strcmp(name, "queued")) {
+		s->position = msg_int(event, "position", 0);
+		strcpy(s->phase, "queued");
+		return;
+	}
+	s->position = 0;
+	if (!strcmp(name, "state") && !s->uuid[0])
+		snprintf(s->uuid, sizeof(s->uuid), "%s", msg_str(event, "uuid", ""));
 	if (!strcmp(name, "state"))
 		name = msg_str(event, "state", name);
 	snprintf(s->phase, sizeof(s->phase), "%s", name);
@@ -74,6 +82,10 @@ json_t *status_json(const struct job_status *s)
 			      "pages", (json_int_t)s->pages, "bytes", (json_int_t)s->bytes, "total_bytes",
 			      (json_int_t)s->total_bytes, "percent", percent, "left_ms", s->left_ms);
 
+	if (s->uuid[0])
+		json_object_set_new(j, "uuid", json_string(s->uuid));
+	if (s->position)
+		json_object_set_new(j, "position", json_integer(s->position));
 	if (s->missing)
 		json_object_set_new(j, "fetch",
 				    json_pack("{s:I,s:I,s:I,s:f,s:f,s:f,s:b}", "total",

@@ -9,7 +9,9 @@
 struct job_status {
 	char verb[24];
 	pid_t target;
-	char phase[32]; /* "start", "rounds", "frozen", "done"... */
+	char phase[32];   /* "start", "rounds", "frozen", "done"... */
+	char uuid[37];    /* of a migration; "": none, or not known yet */
+	int64_t position; /* in the queue; 0: not in it */
 	uint64_t since_ns;
 	int64_t rounds, pages, bytes, total_bytes, processes;
 	double left_ms;
@@ -21,5 +23,6 @@ struct job_status {
 void status_init(struct job_status *s, const char *verb, pid_t target);
 void status_event(struct job_status *s, const json_t *event);
 /* {"verb", "target", "pid", "phase", "seconds", "rounds", "pages", "bytes", "total_bytes", "percent",
- * "left_ms"}, and of a post-copy "fetch" {"total", "left", "faults", "p50_us", "p99_us", "max_us", "link"} */
+ * "left_ms"}, of a migration "uuid", perhaps "position", and of a post-copy "fetch" {"total", "left",
+ * "faults", "p50_us", "p99_us", "max_us", "link"} */
 json_t *status_json(const struct job_status *s);

@@ -65,7 +65,8 @@ void stream_in_run(const struct wire_run *r, struct record *ret)
 		.is_pages = true,
 		.type = FERRY__RECORD_TYPE__RECORD_PAGES,
 		.run = {r->space, r->flags, r->id, r->addr, r->length,
-			r->flags & PAGE_RUN_SAME ? r->offset : 0},
+			r->flags & (PAGE_RUN_SAME | PAGE_RUN_COPY) ? r->offset : 0},
+		.checksum = r->flags & PAGE_RUN_COPY ? r->checksum : 0,
 	};
 }
 
@@ -118,6 +119,11 @@ static int socket_get(struct stream_in *s, struct record *ret, struct error *e)
 int stream_get(struct stream_in *s, struct record *ret, struct error *e)
 {
 	return s->socket ? socket_get(s, ret, e) : image_in_get(s, ret, e);
+}
+
+bool record_is_copy(const struct record *r, const void *data)
+{
+	return wire_data_checksum(data, r->run.length) == r->checksum;
 }
 
 bool stream_in_pending(const struct stream_in *s)

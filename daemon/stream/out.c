@@ -195,8 +195,9 @@ int stream_emit_pages(struct stream_out *s, struct wire_run *runs, size_t n, con
 	wire_swap_runs(runs, n);
 	memcpy(s->table, &p, sizeof(p));
 	memcpy(s->table + sizeof(p), runs, n * sizeof(*runs));
-	int rc = record_out_put(s->map, &h, s->table, sizeof(p) + n * sizeof(*runs),
-				s->pages_file ? NULL : data, s->pages_file ? 0 : size, e);
+	size_t table = sizeof(p) + n * sizeof(*runs);
+	int rc = s->pages_file || !size ? record_out_put(s->map, &h, s->table, table, NULL, 0, e)
+					: stream_put_data(s, &h, s->table, table, data, size, e);
 
 	if (rc == 0 && s->pages_file) {
 		s->written += size;
@@ -222,6 +223,7 @@ void stream_out_free(struct stream_out *s)
 	record_out_deinit(&s->first);
 	record_out_deinit(&s->second);
 	image_files_deinit(&s->files);
+	packing_deinit(&s->packing);
 	free(s->pack.runs);
 	free(s->pack.data);
 	free(s->table);

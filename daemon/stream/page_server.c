@@ -126,7 +126,9 @@ static int serve_record(struct stream_out *s, struct record_in *in, struct wire_
 	int rc = record_in_pages(in, runs, &n, data, e);
 
 	for (size_t i = 0; i < n && rc == 0; i++)
-		if (run_has_data(runs[i].flags))
+		if (runs[i].flags & PAGE_RUN_COPY)
+			rc = record_in_fail(in, EPROTO, "a copy has no place in an image", e);
+		else if (run_has_data(runs[i].flags))
 			rc = record_in_check_data(in, &runs[i], data + runs[i].offset, e);
 	return rc < 0 ? rc : stream_emit_pages(s, runs, n, data, in->data_size - before, e);
 }

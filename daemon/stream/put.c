@@ -40,8 +40,8 @@ static int pack_flush(struct stream_out *s, struct error *e)
 /* The next run goes on where the last one ends. A last run that was padded can't grow. */
 static bool continues(const struct wire_run *last, const struct page_run *r)
 {
-	return last && last->space == r->space && last->id == r->id && last->flags == r->flags &&
-	       last->addr + last->length == r->addr &&
+	return last && !(r->flags & PAGE_RUN_COPY) && last->space == r->space && last->id == r->id &&
+	       last->flags == r->flags && last->addr + last->length == r->addr &&
 	       (!(r->flags & PAGE_RUN_SAME) || last->offset == r->from) &&
 	       (!run_has_data(r->flags) || last->length % WIRE_PAGE == 0) &&
 	       last->length + r->length > last->length;
@@ -82,6 +82,17 @@ static int put_direct(struct stream_out *s, const struct page_run *r, const void
 	return rc < 0 ? rc : stream_emit_pages(s, &w, 1, data, r->length, e);
 }
 
+static int put_copy(struct stream_out *s, const struct page_run *r, const void *data, struct error *e)
+{
+	if (!s->copies)
+		return error_say(e, EINVAL, "a copy of pages in a stream whose reader does not know them");
+	int rc = pack_add(s, r, NULL, e);
+
+	if (rc == 0)
+		last_run(&s->pack)->checksum = wire_data_checksum(data, r->length);
+	return rc;
+}
+
 int stream_put_pages(struct stream_out *s, const struct page_run *run, const void *data, struct error *e)
 {
 	struct page_run r = *run;
@@ -91,6 +102,8 @@ int stream_put_pages(struct stream_out *s, const struct page_run *run, const voi
 		return 0;
 	if (wire_check_run(&r, &f) < 0)
 		return error_say(e, f.code, "%s", f.text);
+	if (r.flags & PAGE_RUN_COPY)
+		return put_copy(s, &r, data, e);
 	if (!run_has_data(r.flags))
 		return pack_add(s, &r, NULL, e);
 	for (uint64_t left = run->length; left; left -= r.length) {

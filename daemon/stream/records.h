@@ -16,15 +16,14 @@ struct record_out {
 	uint32_t sequence;
 	uint64_t records;
 	uint64_t running;
-	uint64_t data_size;
+	uint64_t data_size; /* of page data, before packing */
 	uint64_t bytes;
 	int failed; /* errno of the first failure: nothing is written after it */
 };
 
 int record_out_init(struct record_out *o, int fd, const char *name, bool socket, struct error *e);
 void record_out_deinit(struct record_out *o);
-/* @type, @pid, @tid, @flags from @h. @data (may be NULL) follows the payload; it is in o->data_size, not in
- * the checksum. */
+/* @type, @pid, @tid, @flags from @h. @data (may be NULL) follows the payload, and is not in the checksum. */
 int record_out_put(struct record_out *o, const struct wire_record *h, const void *payload, size_t size,
 		   const void *data, size_t data_size, struct error *e);
 int record_out_header(struct record_out *o, const struct stream_header *h, struct error *e);
@@ -51,6 +50,8 @@ struct record_in {
 	size_t payload_cap;
 	struct wire_record h; /* last record, host order */
 	struct wire_trailer trailer;
+	uint8_t *packed; /* STREAM_MAX_RUN bytes, made if need be */
+	struct codec_state *codec;
 	bool done;
 };
 

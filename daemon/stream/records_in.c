@@ -33,6 +33,8 @@ void record_in_deinit(struct record_in *in)
 	free(in->name);
 	free(in->buf);
 	free(in->payload);
+	free(in->packed);
+	codec_state_free(in->codec);
 	*in = (struct record_in){.fd = -1};
 }
 
@@ -211,20 +213,37 @@ int record_in_header(struct record_in *in, uint32_t kind, struct stream_header *
 	return 0;
 }
 
+/* @packed bytes follow, and become @size. */
+static int read_packed(struct record_in *in, enum codec c, uint32_t packed, uint8_t *data, size_t size,
+		       struct error *e)
+{
+	if (!in->packed)
+		in->packed = xmalloc(STREAM_MAX_RUN);
+	int rc = read_bytes(in, in->packed, packed, false, e);
+
+	if (rc < 0)
+		return rc;
+	rc = codec_unpack(&in->codec, c, in->packed, packed, data, size);
+	return rc < 0 ? record_in_fail(in, -rc, "its page data cannot be unpacked", e) : 0;
+}
+
 int record_in_pages(struct record_in *in, struct wire_run *runs, size_t *ret_n, uint8_t *data,
 		    struct error *e)
 {
+	enum codec codec = wire_codec(in->h.flags);
 	struct wire_fault f;
+	uint32_t packed;
 	uint64_t size;
 
-	if (wire_decode_pages(in->payload, in->h.length, in->socket, runs, ret_n, &size, &f) < 0)
+	if (wire_decode_pages(in->payload, in->h.length, in->socket, codec, runs, ret_n, &size, &packed, &f) <
+	    0)
 		return record_in_fail(in, f.code, f.text, e);
 	if (!in->socket)
 		return 0;
 	if (!!size != !!(in->h.flags & WIRE_FLAG_DATA))
 		return record_in_fail(in, EBADMSG, "its flags and its runs do not agree on data", e);
 	in->data_size += size;
-	return read_bytes(in, data, size, false, e);
+	return packed ? read_packed(in, codec, packed, data, size, e) : read_bytes(in, data, size, false, e);
 }
 
 int record_in_check_data(const struct record_in *in, const struct wire_run *r, const void *data,

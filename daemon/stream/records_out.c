@@ -127,7 +127,6 @@ int record_out_put(struct record_out *o, const struct wire_record *in, const voi
 	o->sequence++;
 	o->records++;
 	o->running = wire_running(o->running, checksum);
-	o->data_size += data_size;
 	o->bytes += sizeof(h) + size + data_size;
 	return 0;
 }

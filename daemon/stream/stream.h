@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/page_set.h"
+#include "stream/choice.h"
 
 #define STREAM_VERSION    1u
 #define STREAM_MAX_RECORD (64u << 20) /* payload bytes of a state record */
@@ -33,13 +34,16 @@ struct page_run {
 	uint64_t id;     /* pid or object id */
 	uint64_t addr;   /* bytes */
 	uint64_t length; /* bytes; a multiple of the page size (SPACE_FILE: any) */
-	uint64_t from;   /* SAME: pid */
+	uint64_t from;   /* SAME: pid; COPY: address */
 };
 #define PAGE_RUN_ZERO (1u << 0) /* no data follows: reads as zeros, length may be of any size */
 #define PAGE_RUN_DROP (1u << 1) /* no data: what was sent for this range before is void (page dropped) */
 #define PAGE_RUN_SAME                                                                                    \
 	(1u << 2) /* no data: what process `from` has there at this point of the stream, shared with it; \
 		     SPACE_PROCESS only */
+#define PAGE_RUN_COPY                                                                                      \
+	(1u << 3) /* no data follows: content as this process has at `from` at this point of the stream; \
+		     SPACE_PROCESS and sockets only, and only for a reader that knows it */
 
 /* A record as received. Memory belongs to the stream, valid until the next get. */
 struct record {
@@ -50,7 +54,8 @@ struct record {
 	const uint8_t *payload;
 	size_t size;
 	struct page_run run;
-	const void *data; /* pages, run.length bytes; NULL for ZERO, DROP and SAME */
+	const void *data; /* pages, run.length bytes; NULL for ZERO, DROP, SAME and COPY */
+	uint64_t checksum; /* COPY: of the content, for record_is_copy */
 };
 #define RECORD_WARM (1u << 0) /* captured while the target ran: for checks, replaced later */
 
@@ -66,6 +71,7 @@ int stream_out_dir(struct stream_out **ret, int dirfd, const char *parent, struc
 int stream_out_socket(struct stream_out **ret, int fd, struct error *e);
 int stream_put(struct stream_out *s, uint32_t type, int32_t pid, int32_t tid, uint32_t flags,
 	       const ProtobufCMessage *m, struct error *e);
+/* @data of COPY: for its checksum. */
 int stream_put_pages(struct stream_out *s, const struct page_run *run, const void *data, struct error *e);
 /* Push buffered bytes out. */
 int stream_flush(struct stream_out *s, struct error *e);
@@ -76,6 +82,27 @@ int stream_finish(struct stream_out *s, struct error *e);
 /* Give up; a directory is left without its files of this stream. */
 void stream_out_free(struct stream_out *s);
 uint64_t stream_out_bytes(const struct stream_out *s);
+/* Of a socket: page data may be packed, with what its reader knows (@known: CODEC_BITs), as far as it pays
+ * (stream/choice.h). @max_bandwidth: bytes/s that the caller lets go; 0: any. */
+void stream_out_compress(struct stream_out *s, enum compress_mode mode, unsigned known,
+			 uint64_t max_bandwidth);
+/* From here on the target stands. */
+void stream_out_hurry(struct stream_out *s);
+/* The other side has said that all that was put so far is there. */
+void stream_out_arrived(struct stream_out *s);
+/* How many times as long page data take when the target stands, by what is known now: 1 or more. */
+double stream_out_stop_factor(const struct stream_out *s);
+/* Is a look at a page cheaper than sending it? Nothing is known of a link that was not used yet. */
+bool stream_out_is_slow(const struct stream_out *s);
+/* The reader knows COPY; and: it does, and the link is slow. */
+void stream_out_allow_copies(struct stream_out *s);
+bool stream_out_wants_copies(const struct stream_out *s);
+/* Page data so far: as they are, and as they went; and by codec, how much of it (as it is). */
+struct stream_flow {
+	uint64_t pages, wire;
+	uint64_t by[CODECS];
+};
+void stream_out_flow(const struct stream_out *s, struct stream_flow *ret);
 
 /* Open an image directory: checks magic, version, trailer and the checksums of all records before it returns
  * (the architecture is in the Inventory); errors say which file, at which offset, what was found. Page
@@ -88,6 +115,8 @@ bool stream_in_pending(const struct stream_in *s);
 /* 1: a record in *ret; 0: the trailer was read, the stream is complete; -errno (cut short, corrupt, newer
  * version...). */
 int stream_get(struct stream_in *s, struct record *ret, struct error *e);
+/* Is @data what a COPY run's sender had? */
+bool record_is_copy(const struct record *r, const void *data);
 /* Unpack a state record's payload; the message is the caller's (protobuf_c_message_free_unpacked(m, NULL)).
  */
 int record_unpack(const struct record *r, const ProtobufCMessageDescriptor *d, ProtobufCMessage **ret,

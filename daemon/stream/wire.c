@@ -119,6 +119,16 @@ static uint32_t max_length(uint32_t type)
 	}
 }
 
+enum codec wire_codec(uint32_t flags)
+{
+	return flags & WIRE_FLAG_LZ4 ? CODEC_LZ4 : flags & WIRE_FLAG_ZSTD ? CODEC_ZSTD : CODEC_NONE;
+}
+
+uint32_t wire_codec_flag(enum codec c)
+{
+	return c == CODEC_LZ4 ? WIRE_FLAG_LZ4 : c == CODEC_ZSTD ? WIRE_FLAG_ZSTD : 0;
+}
+
 int wire_check_record(const struct wire_record *h, bool first, bool socket, struct wire_fault *f)
 {
 	bool pages = h->type == FERRY__RECORD_TYPE__RECORD_PAGES;
@@ -138,8 +148,11 @@ int wire_check_record(const struct wire_record *h, bool first, bool socket, stru
 	if (h->length > max_length(h->type))
 		return wire_fault_set(f, EBADMSG, "corrupt (length %u, at most %u is allowed)", h->length,
 				      max_length(h->type));
-	if ((h->flags & ~(WIRE_FLAGS_KIND | WIRE_FLAG_DATA)) ||
-	    ((h->flags & WIRE_FLAG_DATA) && !(pages && socket)))
+	uint32_t packed = h->flags & (WIRE_FLAG_LZ4 | WIRE_FLAG_ZSTD);
+
+	if ((h->flags & ~(WIRE_FLAGS_KIND | WIRE_FLAG_DATA | WIRE_FLAG_LZ4 | WIRE_FLAG_ZSTD)) ||
+	    ((h->flags & WIRE_FLAG_DATA) && !(pages && socket)) ||
+	    (packed && (!(h->flags & WIRE_FLAG_DATA) || (packed & (packed - 1)))))
 		return wire_fault_set(f, EBADMSG, "unknown flags %08x", h->flags);
 	return 0;
 }
@@ -174,7 +187,8 @@ int wire_check_run(const struct page_run *r, struct wire_fault *f)
 {
 	if (r->space > SPACE_FILE)
 		return wire_fault_set(f, EINVAL, "unknown page space %u", r->space);
-	if ((r->flags & ~(PAGE_RUN_ZERO | PAGE_RUN_DROP | PAGE_RUN_SAME)) || (r->flags & (r->flags - 1)))
+	if ((r->flags & ~(PAGE_RUN_ZERO | PAGE_RUN_DROP | PAGE_RUN_SAME | PAGE_RUN_COPY)) ||
+	    (r->flags & (r->flags - 1)))
 		return wire_fault_set(f, EINVAL, "unknown flags %08x of a page run", r->flags);
 	if (!r->length || r->addr + r->length < r->addr)
 		return wire_fault_set(f, EINVAL, "page run at %#jx of impossible length %#jx",
@@ -185,19 +199,28 @@ int wire_check_run(const struct page_run *r, struct wire_fault *f)
 	if (r->flags & PAGE_RUN_SAME && (r->space != SPACE_PROCESS || r->from == r->id || !r->from))
 		return wire_fault_set(f, EINVAL, "page run at %#jx of %ju cannot be the same as that of %ju",
 				      (uintmax_t)r->addr, (uintmax_t)r->id, (uintmax_t)r->from);
+	if (r->flags & PAGE_RUN_COPY && (r->space != SPACE_PROCESS || r->from % WIRE_PAGE ||
+					 r->length > STREAM_MAX_RUN || r->from + r->length < r->from ||
+					 (r->from < r->addr + r->length && r->addr < r->from + r->length)))
+		return wire_fault_set(f, EINVAL, "page run at %#jx of %ju cannot be a copy of that at %#jx",
+				      (uintmax_t)r->addr, (uintmax_t)r->id, (uintmax_t)r->from);
 	return 0;
 }
 
 static int check_wire_run(const struct wire_run *w, bool socket, uint64_t data, struct wire_fault *f)
 {
-	bool same = w->flags & PAGE_RUN_SAME;
-	struct page_run r = {w->space, w->flags, w->id, w->addr, w->length, same ? w->offset : 0};
+	bool copy = w->flags & PAGE_RUN_COPY, from = copy || (w->flags & PAGE_RUN_SAME);
+	struct page_run r = {w->space, w->flags, w->id, w->addr, w->length, from ? w->offset : 0};
 	int rc = wire_check_run(&r, f);
 
 	if (rc < 0)
 		return rc;
+	if (copy)
+		return socket ? 0
+			      : wire_fault_set(f, EBADMSG, "page run at %#jx is a copy, in an image",
+					       (uintmax_t)w->addr);
 	if (!run_has_data(w->flags)) {
-		if ((w->offset && !same) || w->checksum)
+		if ((w->offset && !from) || w->checksum)
 			return wire_fault_set(f, EBADMSG, "page run at %#jx without data has an offset",
 					      (uintmax_t)w->addr);
 		return 0;
@@ -211,8 +234,9 @@ static int check_wire_run(const struct wire_run *w, bool socket, uint64_t data, 
 	return 0;
 }
 
-int wire_decode_pages(const uint8_t *payload, size_t size, bool socket, struct wire_run *runs, size_t *ret_n,
-		      uint64_t *ret_data, struct wire_fault *f)
+int wire_decode_pages(const uint8_t *payload, size_t size, bool socket, enum codec codec,
+		      struct wire_run *runs, size_t *ret_n, uint64_t *ret_data, uint32_t *ret_packed,
+		      struct wire_fault *f)
 {
 	struct wire_pages p;
 	uint64_t data = 0;
@@ -222,7 +246,8 @@ int wire_decode_pages(const uint8_t *payload, size_t size, bool socket, struct w
 	memcpy(&p, payload, sizeof(p));
 	size_t n = le32toh(p.count);
 
-	if (p.reserved || !n || n > WIRE_MAX_RUNS || size != sizeof(p) + n * sizeof(*runs))
+	*ret_packed = le32toh(p.packed);
+	if (!n || n > WIRE_MAX_RUNS || size != sizeof(p) + n * sizeof(*runs))
 		return wire_fault_set(f, EBADMSG, "PAGES of %zu bytes with %zu runs", size, n);
 	memcpy(runs, payload + sizeof(p), n * sizeof(*runs));
 	wire_swap_runs(runs, n);
@@ -237,6 +262,10 @@ int wire_decode_pages(const uint8_t *payload, size_t size, bool socket, struct w
 			return wire_fault_set(f, EBADMSG, "PAGES with more than %u bytes of data",
 					      STREAM_MAX_RUN);
 	}
+	/* Packed is less: what does not get smaller goes as it is. */
+	if (codec == CODEC_NONE ? *ret_packed != 0 : !*ret_packed || *ret_packed >= data)
+		return wire_fault_set(f, EBADMSG, "PAGES with %ju bytes of data in %u, packed with %s",
+				      (uintmax_t)data, *ret_packed, codec_name(codec));
 	*ret_n = n;
 	*ret_data = data;
 	return 0;

@@ -11,12 +11,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "stream/codec.h"
 #include "stream/stream.h"
 
 #define WIRE_MAGIC      0x59525246u /* "FRRY" */
 #define WIRE_FLAG_DATA  (1u << 31)  /* page data follows the payload */
-#define WIRE_FLAGS_KIND 0xffffu     /* flags that belong to the record type */
-#define WIRE_OPTIONAL   0x8000u     /* types from here on are skipped when unknown */
+#define WIRE_FLAG_LZ4   (1u << 30)  /* these are packed */
+#define WIRE_FLAG_ZSTD  (1u << 29)
+#define WIRE_FLAGS_KIND 0xffffu /* flags that belong to the record type */
+#define WIRE_OPTIONAL   0x8000u /* types from here on are skipped when unknown */
 #define WIRE_PEER_FIRST 256u
 #define WIRE_PEER_LAST  511u
 #define WIRE_MAX_RUNS   4096u
@@ -59,7 +62,7 @@ static_assert(sizeof(struct wire_header) == 48, "HEADER");
 
 struct wire_pages {
 	uint32_t count;
-	uint32_t reserved;
+	uint32_t packed; /* bytes of page data as they follow, if they are packed; else 0 */
 };
 static_assert(sizeof(struct wire_pages) == 8, "PAGES");
 
@@ -69,7 +72,7 @@ struct wire_run {
 	uint64_t id;
 	uint64_t addr;
 	uint64_t length;
-	uint64_t offset; /* SAME: pid */
+	uint64_t offset; /* SAME: pid; COPY: address */
 	uint64_t checksum;
 };
 static_assert(sizeof(struct wire_run) == 48, "page run");
@@ -100,7 +103,7 @@ struct stream_header {
 
 static inline bool run_has_data(uint32_t flags)
 {
-	return !(flags & (PAGE_RUN_ZERO | PAGE_RUN_DROP | PAGE_RUN_SAME));
+	return !(flags & (PAGE_RUN_ZERO | PAGE_RUN_DROP | PAGE_RUN_SAME | PAGE_RUN_COPY));
 }
 
 static inline uint64_t run_padded(uint64_t length)
@@ -134,9 +137,14 @@ struct wire_fault {
 int wire_check_record(const struct wire_record *h, bool first, bool socket, struct wire_fault *f);
 int wire_decode_header(const uint8_t *payload, size_t size, struct stream_header *ret, struct wire_fault *f);
 /* The runs of a PAGES payload, converted into @runs (WIRE_MAX_RUNS of them). @socket: offsets count from the
- * data of the record. *ret_data: bytes of page data of the record. */
-int wire_decode_pages(const uint8_t *payload, size_t size, bool socket, struct wire_run *runs, size_t *ret_n,
-		      uint64_t *ret_data, struct wire_fault *f);
+ * data of the record. @codec: of its flags. *ret_data: bytes of page data of the record; *ret_packed: bytes
+ * that follow for them, if they are packed. */
+int wire_decode_pages(const uint8_t *payload, size_t size, bool socket, enum codec codec,
+		      struct wire_run *runs, size_t *ret_n, uint64_t *ret_data, uint32_t *ret_packed,
+		      struct wire_fault *f);
+/* What a record's flags say of its page data. */
+enum codec wire_codec(uint32_t flags);
+uint32_t wire_codec_flag(enum codec c);
 int wire_decode_trailer(const uint8_t *payload, size_t size, struct wire_trailer *ret, struct wire_fault *f);
 int wire_fault_set(struct wire_fault *f, int code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));

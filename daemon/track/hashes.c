@@ -27,6 +27,8 @@ struct page_hashes {
 	struct block **table;
 	size_t size, n;     /* size is a power of two */
 	struct block *last; /* runs are in order */
+	uint64_t *places; /* by hash: where such a page was last; or elsewhere, or no more: to be looked at */
+	size_t n_places;  /* a power of two */
 };
 
 /* One for all, so that what is known can be handed on. */
@@ -50,6 +52,7 @@ void page_hashes_free(struct page_hashes *h)
 	for (size_t i = 0; i < h->size; i++)
 		free(h->table[i]);
 	free(h->table);
+	free(h->places);
 	free(h);
 }
 
@@ -134,7 +137,45 @@ void page_hashes_forget(struct page_hashes *h, uint64_t start, uint64_t end)
 	}
 }
 
+static const XXH128_hash_t *known(struct page_hashes *h, uint64_t addr)
+{
+	const struct block *b = find(h, addr, false);
+	const XXH128_hash_t *x = b ? &b->page[addr / PAGE_SIZE_BYTES % BLOCK_PAGES] : NULL;
+
+	return x && (x->low64 || x->high64) ? x : NULL;
+}
+
+/* As many as there are pages; when it grows, it starts anew. */
+static void make_places(struct page_hashes *h)
+{
+	size_t want = MAX(h->n_places, (size_t)4096);
+
+	while (want < h->n * BLOCK_PAGES)
+		want *= 2;
+	if (want == h->n_places)
+		return;
+	free(h->places);
+	h->places = xcalloc(want, sizeof(*h->places));
+	h->n_places = want;
+}
+
+uint64_t page_hashes_twin(struct page_hashes *h, uint64_t addr)
+{
+	const XXH128_hash_t *mine = known(h, addr), *other;
+
+	if (!mine)
+		return 0;
+	make_places(h);
+	uint64_t *place = &h->places[mine->low64 & (h->n_places - 1)], at = *place;
+
+	if (at && at != addr && (other = known(h, at)) && XXH128_isEqual(*other, *mine))
+		return at;
+	*place = addr;
+	return 0;
+}
+
 size_t page_hashes_bytes(const struct page_hashes *h)
 {
-	return h->n * sizeof(struct block) + h->size * sizeof(h->table[0]);
+	return h->n * sizeof(struct block) + h->size * sizeof(h->table[0]) +
+	       h->n_places * sizeof(h->places[0]);
 }

@@ -20,5 +20,8 @@ bool page_hashes_update(struct page_hashes *h, uint64_t addr, const void *page);
 void page_hashes_copy(struct page_hashes *to, struct page_hashes *from, uint64_t start, uint64_t end);
 /* Nothing is known of [start, end) any more. */
 void page_hashes_forget(struct page_hashes *h, uint64_t start, uint64_t end);
+/* Another page that is known to have the content that is known of @addr: its address, or 0. @addr itself will
+ * be found from then on. Some are missed: what does not find its place pushes out another one. */
+uint64_t page_hashes_twin(struct page_hashes *h, uint64_t addr);
 /* Memory they take. */
 size_t page_hashes_bytes(const struct page_hashes *h);

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # What is done about a program that writes faster than it can be sent:   converge.sh [CASE]...
-# The program writes all of its 24 MiB over and over; --max-bandwidth makes sure that no machine is too fast for the case.
+# The program writes all of its 24 MiB over and over; --max-bandwidth makes sure that no machine is too fast for the case, and
+# --compress none that the program's memory counts as it is.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib/cases.sh"
@@ -21,7 +22,7 @@ value() { sed -n "s/.*\"event\":\"$1\".*\"$2\":\([0-9.]*\).*/\1/p" "$dir/out" | 
 
 case_stop() {
 	hot_pair
-	must_work "$ferry" migrate "$pid" --to 192.0.2.2 --insecure --json --max-bandwidth 40M --downtime 20 --on-stall stop
+	must_work "$ferry" migrate "$pid" --to 192.0.2.2 --insecure --compress none --json --max-bandwidth 40M --downtime 20 --on-stall stop
 	[ "$(events round)" -ge 3 ] || fail "gave up after $(events round) rounds"
 	grep -q 'do not get smaller' "$dir/out" || fail "it did not say that the budget is exceeded"
 	echo "$(events round) rounds, $(value done downtime_ms) ms" >"$dir/summary"
@@ -30,7 +31,7 @@ case_stop() {
 
 case_abort() {
 	hot_pair
-	must_fail 'writes too fast' "$ferry" migrate "$pid" --to 192.0.2.2 --insecure --max-bandwidth 40M --downtime 20 --on-stall abort
+	must_fail 'writes too fast' "$ferry" migrate "$pid" --to 192.0.2.2 --insecure --compress none --max-bandwidth 40M --downtime 20 --on-stall abort
 	untouched
 	finish A
 }
@@ -47,7 +48,7 @@ case_other_names() {
 # Before the freeze, by what is to be expected
 case_max_downtime() {
 	hot_pair
-	must_fail 'longer than --max-downtime' "$ferry" migrate "$pid" --to 192.0.2.2 --insecure --on-stall stop --max-bandwidth 40M --downtime 20 --max-downtime 100 -v4 -o "$dir/migrate.log"
+	must_fail 'longer than --max-downtime' "$ferry" migrate "$pid" --to 192.0.2.2 --insecure --on-stall stop --compress none --max-bandwidth 40M --downtime 20 --max-downtime 100 -v4 -o "$dir/migrate.log"
 	! grep -q '"event":"freeze"' "$dir/migrate.log" || fail "it was stopped all the same"
 	untouched
 	finish A
@@ -67,14 +68,14 @@ case_max_downtime_exceeded() {
 
 case_time_limit() {
 	hot_pair
-	must_fail '--time-limit' "$ferry" migrate "$pid" --to 192.0.2.2 --insecure --max-bandwidth 2M --time-limit 1s
+	must_fail '--time-limit' "$ferry" migrate "$pid" --to 192.0.2.2 --insecure --compress none --max-bandwidth 2M --time-limit 1s
 	untouched
 	finish A
 }
 
 case_max_rounds() {
 	hot_pair
-	must_work "$ferry" migrate "$pid" --to 192.0.2.2 --insecure --json --max-bandwidth 100M --max-rounds 2
+	must_work "$ferry" migrate "$pid" --to 192.0.2.2 --insecure --compress none --json --max-bandwidth 100M --max-rounds 2
 	[ "$(events round)" -le 2 ] || fail "$(events round) rounds"
 	finish B
 }
@@ -83,7 +84,7 @@ need_cpu_cgroup() {
 	grep -qE '^[0-9]+:([a-z_,]*,)?cpu(,|:)' /proc/self/cgroup || grep -qw cpu /sys/fs/cgroup/cgroup.controllers 2>/dev/null || skip "no CPU controller here"
 }
 
-throttle_options="--json --max-bandwidth 60M --downtime 60 --on-stall throttle --max-rounds 60"
+throttle_options="--compress none --json --max-bandwidth 60M --downtime 60 --on-stall throttle --max-rounds 60"
 
 case_throttle() {
 	need_cpu_cgroup

@@ -278,6 +278,14 @@ static bool same_backing(const Ferry__Vma *a, const Ferry__Vma *b)
 	return a->offset - a->start == b->offset - b->start && !strcmp(a->path, b->path);
 }
 
+/* The other side maps it anew, too: what it was sent is gone there. */
+static void forget_range(struct memory_process *mp, uint64_t start, uint64_t end)
+{
+	page_set_remove_range(&mp->armed, start, end);
+	if (mp->hashes)
+		page_hashes_forget(mp->hashes, start, end);
+}
+
 void memory_forget_replaced(struct memory_process *mp, const Ferry__Mm *old, const Ferry__Mm *now)
 {
 	size_t j = 0;
@@ -289,8 +297,8 @@ void memory_forget_replaced(struct memory_process *mp, const Ferry__Mm *old, con
 			j++;
 		for (size_t k = j; k < old->n_vmas && old->vmas[k]->start < v->end; k++)
 			if (!same_backing(old->vmas[k], v))
-				page_set_remove_range(&mp->armed, MAX(old->vmas[k]->start, v->start),
-						      MIN(old->vmas[k]->end, v->end));
+				forget_range(mp, MAX(old->vmas[k]->start, v->start),
+					     MIN(old->vmas[k]->end, v->end));
 	}
 }
 

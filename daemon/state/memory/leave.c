@@ -57,6 +57,8 @@ static void leave_of(struct memory_process *mp, struct page_plan *plan, const st
 	page_set_merge(ret, &stay);
 	/* So that nobody takes what the other side has of it for what it is: no heir of a fork. */
 	page_set_remove(&mp->sent, &stay);
+	for (size_t i = 0; mp->hashes && i < stay.n; i++)
+		page_hashes_forget(mp->hashes, stay.r[i].start, stay.r[i].end);
 	page_set_deinit(&sure);
 	page_set_deinit(&compared);
 	page_set_deinit(&rest);

@@ -137,7 +137,8 @@ struct round_stats {
 	uint64_t dropped;      /* pages */
 	uint64_t zero;
 	uint64_t shared;     /* pages that went as those of another process */
-	uint64_t same;       /* pages the backend suspected that were equal to what was sent last */
+	uint64_t same;       /* pages that were written, or suspected, and equal to what was sent last */
+	uint64_t copied;     /* of the pages that were sent: as copies of others */
 	uint64_t collect_ns; /* time of the first phase alone */
 	uint64_t freeze_ns;  /* how long the target stood for this round */
 };

@@ -5,7 +5,10 @@
  * With a backend that is not always sure, a hash of every page that goes is kept, taken from the bytes that
  * go. In a round a page that is equal to what was sent last does not go again, whatever the backend says of
  * it; frozen, only pages the backend is unsure of are worth the hash.  With other backends only young pages
- * (pages.c) have one.
+ * (pages.c) have one; and all that goes while the link is so slow that a hash costs less than a page
+ * (stream_out_is_slow): a program that writes what was there already then costs nothing.
+ * Then, too, a page that is equal to another one of its process which the other side is known to have goes as
+ * a COPY of that; the other side checks what it finds there against a checksum.
  */
 #include "state/memory/memory.h"
 
@@ -15,7 +18,7 @@
 
 #include "base/util.h"
 
-/* Token bucket of --max-bandwidth: sleep until what was sent is allowed. */
+/* Token bucket of --max-bandwidth: sleep until what was sent, as it went over the wire, is allowed. */
 static void pace(struct memory *m, uint64_t bytes)
 {
 	if (!m->max_bandwidth)
@@ -51,36 +54,53 @@ struct sender {
 	bool final;
 	bool all;                   /* every page has a hash */
 	bool compare;               /* what is equal to what was sent last does not go */
+	bool slow;                  /* the same, as the link is slow */
+	bool own;                   /* the process's own pages, all that are gone are forgotten */
+	bool copies;                /* what is equal to another page goes as a copy */
+	uint64_t twin;              /* of the page judged last */
 	bool ages;                  /* what is read too soon is young */
 	bool young;                 /* what is read now will be looked at again */
 	struct page_set went, gone; /* to be added to and taken from mp->sent at the end of the round */
 };
 
-static int put(struct sender *s, uint64_t addr, uint64_t length, const void *data, uint32_t flags,
-	       struct error *e)
+static int put_from(struct sender *s, uint64_t addr, uint64_t length, const void *data, uint32_t flags,
+		    uint64_t from, struct error *e)
 {
-	struct page_run run = {
-		.space = SPACE_PROCESS, .id = s->mp->pid, .addr = addr, .length = length, .flags = flags};
+	struct page_run run = {.space = SPACE_PROCESS,
+			       .id = s->mp->pid,
+			       .addr = addr,
+			       .length = length,
+			       .flags = flags,
+			       .from = from};
 
 	return stream_put_pages(s->out, &run, data, e);
 }
 
-enum verdict { DATA, ZERO, SAME };
+static int put(struct sender *s, uint64_t addr, uint64_t length, const void *data, uint32_t flags,
+	       struct error *e)
+{
+	return put_from(s, addr, length, data, flags, 0, e);
+}
+
+enum verdict { DATA, ZERO, SAME, COPY };
 
 /* Of each page once: it also remembers the content. */
 static enum verdict judge(struct sender *s, uint64_t addr, const uint8_t *page)
 {
 	bool same = true;
 
-	for (size_t i = 0; (s->compare || s->young) && i < s->unit; i += PAGE_SIZE_BYTES)
+	for (size_t i = 0; (s->compare || s->slow || s->young) && i < s->unit; i += PAGE_SIZE_BYTES)
 		same &= page_hashes_update(s->mp->hashes, addr + i, page + i);
-	if (same && s->compare)
+	if (same && (s->compare || s->slow))
 		return SAME;
-	return s->zero_ok && is_zero(page) ? ZERO : DATA;
+	if (s->zero_ok && is_zero(page))
+		return ZERO;
+	s->twin = s->copies ? page_hashes_twin(s->mp->hashes, addr) : 0;
+	return s->twin ? COPY : DATA;
 }
 
 static int put_run(struct sender *s, uint64_t addr, uint64_t length, const uint8_t *data,
-		   enum verdict verdict, struct error *e)
+		   enum verdict verdict, uint64_t twin, struct error *e)
 {
 	uint64_t pages = length / PAGE_SIZE_BYTES;
 
@@ -89,6 +109,10 @@ static int put_run(struct sender *s, uint64_t addr, uint64_t length, const uint8
 		return 0;
 	}
 	s->st->pages += pages;
+	if (verdict == COPY) {
+		s->st->copied += pages;
+		return put_from(s, addr, length, data, PAGE_RUN_COPY, twin, e);
+	}
 	if (verdict == DATA) {
 		s->st->bytes += length;
 		return put(s, addr, length, data, 0, e);
@@ -99,27 +123,40 @@ static int put_run(struct sender *s, uint64_t addr, uint64_t length, const uint8
 	return put(s, addr, length, NULL, PAGE_RUN_ZERO, e);
 }
 
+/* The page behind @length bytes at @addr, copied from @twin on: is it a copy of the next one there? A range
+ * is not copied over itself. */
+static bool copy_goes_on(const struct sender *s, uint64_t addr, uint64_t length, uint64_t twin)
+{
+	uint64_t all = length + s->unit;
+
+	return s->twin == twin + length && (twin + all <= addr || addr + all <= twin);
+}
+
 /* Send what was read: runs of pages with content, and runs of zeros. */
 static int put_buffer(struct sender *s, uint64_t addr, const uint8_t *b, size_t n, struct error *e)
 {
 	enum verdict run = DATA;
 	size_t begin = 0;
+	uint64_t twin = 0; /* of the page at @begin */
 	int r = 0;
 
 	for (size_t i = 0; i < n && r >= 0; i += s->unit) {
 		enum verdict v = judge(s, addr + i, b + i);
+		bool goes_on = v == run && (v != COPY || copy_goes_on(s, addr + begin, i - begin, twin));
 
-		if (i > begin && v != run) {
-			r = put_run(s, addr + begin, i - begin, b + begin, run, e);
+		if (i > begin && !goes_on) {
+			r = put_run(s, addr + begin, i - begin, b + begin, run, twin, e);
 			begin = i;
 		}
+		if (i == begin)
+			twin = s->twin;
 		run = v;
 	}
 	if (s->young)
 		young_add(s->mp, addr, addr + n);
-	else if (!s->compare && s->mp->hashes)
+	else if (!s->compare && !s->slow && s->mp->hashes)
 		page_hashes_forget(s->mp->hashes, addr, addr + n);
-	return r < 0 ? r : put_run(s, addr + begin, n - begin, b + begin, run, e);
+	return r < 0 ? r : put_run(s, addr + begin, n - begin, b + begin, run, twin, e);
 }
 
 /* What was read with the target running must be that memory, and not another's that was there for a moment.
@@ -148,6 +185,9 @@ static int send_range(struct sender *s, uint64_t start, uint64_t end, struct err
 		size_t want = MIN(end - start, (uint64_t)STREAM_MAX_RUN);
 
 		s->young = s->ages && young_is(s->mp);
+		s->slow = s->mp->hashes && stream_out_is_slow(s->out);
+		s->copies =
+			s->slow && s->own && s->unit == PAGE_SIZE_BYTES && stream_out_wants_copies(s->out);
 		ssize_t n = memory_read(s->mp, s->m->buffer, want, start);
 
 		if (n < (ssize_t)s->unit) {
@@ -166,13 +206,13 @@ static int send_range(struct sender *s, uint64_t start, uint64_t end, struct err
 			continue;
 		}
 		n &= ~(s->unit - 1);
-		uint64_t before = s->st->bytes;
+		uint64_t before = stream_out_bytes(s->out);
 		int r = put_read(s, start, s->m->buffer, n, e);
 
 		if (r < 0)
 			return r;
 		if (!s->final)
-			pace(s->m, s->st->bytes - before);
+			pace(s->m, stream_out_bytes(s->out) - before);
 		start += n;
 	}
 	return 0;
@@ -222,6 +262,8 @@ static int send_drops(struct sender *s, const struct page_set *set, struct error
 	for (size_t i = 0; i < set->n && r >= 0; i++) {
 		r = put(s, set->r[i].start, set->r[i].end - set->r[i].start, NULL, PAGE_RUN_DROP, e);
 		s->st->dropped += (set->r[i].end - set->r[i].start) / PAGE_SIZE_BYTES;
+		if (s->mp->hashes)
+			page_hashes_forget(s->mp->hashes, set->r[i].start, set->r[i].end);
 	}
 	return r;
 }
@@ -302,6 +344,7 @@ int memory_send(struct memory *m, struct process *p, struct stream_out *out, boo
 
 	if (r >= 0)
 		forget(mp, &mp->unmapped);
+	s.own = true;
 	for (size_t i = 0; i < mp->n_plan && r >= 0; i++)
 		r = send_plan(&s, &mp->plan[i], e);
 	if (r >= 0) {

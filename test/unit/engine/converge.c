@@ -388,17 +388,43 @@ static void test_prediction_agrees(void **state)
 	}
 }
 
+/* What is packed in rounds and not at the stop takes longer there. */
+static void test_stop_takes_longer(void **state)
+{
+	(void)state;
+	const struct round_record r[] = {{100 << 20, 1000 * MS}, {10 << 20, 100 * MS}, {10 << 20, 100 * MS}};
+	struct converge_limits l = limits;
+
+	assert_int_equal(converge_frozen_ns(r, 3, &l), converge_left_ns(r, 3));
+	l.downtime_ns = 150 * MS;
+	l.max_rounds = 3;
+	assert_int_equal(converge_decide(r, 3, &l), CONVERGE_SWITCH);
+	l.stop_factor = 2;
+	assert_int_equal(converge_frozen_ns(r, 3, &l), 2 * converge_left_ns(r, 3));
+	assert_int_equal(converge_decide(r, 3, &l), CONVERGE_STALLED);
+	assert_int_equal(converge_frozen_ns(r, 0, &l), UINT64_MAX);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_nothing_known), cmocka_unit_test(test_idle_program),
-		cmocka_unit_test(test_converges),     cmocka_unit_test(test_stalls),
-		cmocka_unit_test(test_small_hot_set), cmocka_unit_test(test_max_rounds),
-		cmocka_unit_test(test_step_stalled),  cmocka_unit_test(test_step_max_downtime),
-		cmocka_unit_test(test_fixed_cost),    cmocka_unit_test(test_throttle),
-		cmocka_unit_test(test_recorded),      cmocka_unit_test(test_left),
-		cmocka_unit_test(test_written),       cmocka_unit_test(test_recent_counts),
-		cmocka_unit_test(test_prediction),    cmocka_unit_test(test_prediction_agrees),
+		cmocka_unit_test(test_stop_takes_longer),
+		cmocka_unit_test(test_nothing_known),
+		cmocka_unit_test(test_idle_program),
+		cmocka_unit_test(test_converges),
+		cmocka_unit_test(test_stalls),
+		cmocka_unit_test(test_small_hot_set),
+		cmocka_unit_test(test_max_rounds),
+		cmocka_unit_test(test_step_stalled),
+		cmocka_unit_test(test_step_max_downtime),
+		cmocka_unit_test(test_fixed_cost),
+		cmocka_unit_test(test_throttle),
+		cmocka_unit_test(test_recorded),
+		cmocka_unit_test(test_left),
+		cmocka_unit_test(test_written),
+		cmocka_unit_test(test_recent_counts),
+		cmocka_unit_test(test_prediction),
+		cmocka_unit_test(test_prediction_agrees),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

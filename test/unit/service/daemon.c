@@ -80,8 +80,12 @@ static int setup(void **state)
 	snprintf(port, sizeof(port), "%d", net_port(l));
 	server = fork();
 	if (server == 0) {
-		struct daemon_options o = {
-			.max_peers = 2, .first_byte_ms = 300, .log_level = 4, .serve = serve, .log = quiet};
+		struct daemon_options o = {.max_peers = 2,
+					   .admission = {1, 1},
+					   .first_byte_ms = 300,
+					   .log_level = 4,
+					   .serve = serve,
+					   .log = quiet};
 
 		_exit(daemon_run(&o, &l, 1, control, &e) < 0);
 	}

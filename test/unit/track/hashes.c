@@ -47,6 +47,56 @@ static void test_forget(void **state)
 	page_hashes_free(h);
 }
 
+/* Equal pages find each other, as long as what is known of them is true. */
+static void test_twins(void **state)
+{
+	(void)state;
+	struct page_hashes *h = page_hashes_new();
+	uint64_t page[P / 8] = {0};
+
+	assert_int_equal(page_hashes_twin(h, 0x5000), 0); /* nothing is known of it */
+	for (uint64_t at = 0x1000; at <= 0x3000; at += P) {
+		page[1] = 7;
+		page_hashes_update(h, at, page);
+		assert_int_equal(page_hashes_twin(h, at), at == 0x1000 ? 0 : 0x1000);
+	}
+	page[1] = 8;
+	page_hashes_update(h, 0x4000, page);
+	assert_int_equal(page_hashes_twin(h, 0x4000), 0);
+	/* The first one changes: not a twin any more, but one of what it is now. */
+	page_hashes_update(h, 0x1000, page);
+	assert_int_equal(page_hashes_twin(h, 0x3000), 0);
+	assert_int_equal(page_hashes_twin(h, 0x2000), 0x3000);
+	assert_int_equal(page_hashes_twin(h, 0x1000), 0x4000);
+	/* Gone. */
+	page_hashes_forget(h, 0x3000, 0x4000);
+	assert_int_equal(page_hashes_twin(h, 0x2000), 0);
+	assert_int_equal(page_hashes_twin(h, 0x3000), 0);
+	page_hashes_free(h);
+}
+
+/* However many there are, one that is found is one that is the same. */
+static void test_many_twins(void **state)
+{
+	(void)state;
+	struct page_hashes *h = page_hashes_new();
+	uint64_t page[P / 8] = {0}, found = 0;
+
+	for (uint64_t i = 0; i < 40000; i++) {
+		page[3] = i % 3000;
+		page_hashes_update(h, (i + 1) * P, page);
+		uint64_t twin = page_hashes_twin(h, (i + 1) * P);
+
+		if (!twin)
+			continue;
+		assert_int_equal((twin / P - 1) % 3000, i % 3000);
+		assert_true(twin != (i + 1) * P);
+		found++;
+	}
+	assert_true(found > 10000);
+	page_hashes_free(h);
+}
+
 /* Many blocks: the table grows and keeps what it has; what is sparse costs a block for each place. */
 static void test_many(void **state)
 {
@@ -88,10 +138,9 @@ static void test_copy(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_same_and_other),
-		cmocka_unit_test(test_forget),
-		cmocka_unit_test(test_many),
-		cmocka_unit_test(test_copy),
+		cmocka_unit_test(test_same_and_other), cmocka_unit_test(test_forget),
+		cmocka_unit_test(test_twins),          cmocka_unit_test(test_many_twins),
+		cmocka_unit_test(test_many),           cmocka_unit_test(test_copy),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
