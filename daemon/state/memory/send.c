@@ -177,6 +177,14 @@ static int put_read(struct sender *s, uint64_t addr, const uint8_t *b, size_t n,
 	return 0;
 }
 
+/* Before what is read next. */
+static void look_at_clock_and_link(struct sender *s)
+{
+	s->young = s->ages && young_is(s->mp);
+	s->slow = s->mp->hashes && stream_out_is_slow(s->out);
+	s->copies = s->slow && s->own && s->unit == PAGE_SIZE_BYTES && stream_out_wants_copies(s->out);
+}
+
 static int send_range(struct sender *s, uint64_t start, uint64_t end, struct error *e)
 {
 	while (start < end) {
@@ -184,10 +192,7 @@ static int send_range(struct sender *s, uint64_t start, uint64_t end, struct err
 			return job_check_abort(e);
 		size_t want = MIN(end - start, (uint64_t)STREAM_MAX_RUN);
 
-		s->young = s->ages && young_is(s->mp);
-		s->slow = s->mp->hashes && stream_out_is_slow(s->out);
-		s->copies =
-			s->slow && s->own && s->unit == PAGE_SIZE_BYTES && stream_out_wants_copies(s->out);
+		look_at_clock_and_link(s);
 		ssize_t n = memory_read(s->mp, s->m->buffer, want, start);
 
 		if (n < (ssize_t)s->unit) {
@@ -222,11 +227,11 @@ static int send_range(struct sender *s, uint64_t start, uint64_t end, struct err
 static ssize_t send_gathered(struct sender *s, const struct page_range *range, size_t n, struct error *e)
 {
 	const uint8_t *data = s->m->buffer;
-	uint64_t before = s->st->bytes;
+	uint64_t before = stream_out_bytes(s->out);
 
 	if (s->unit != PAGE_SIZE_BYTES)
 		return 0;
-	s->young = s->ages && young_is(s->mp);
+	look_at_clock_and_link(s);
 	n = memory_gather(s->m, s->mp, range, n);
 	for (size_t i = 0; i < n; i++) {
 		int r = put_read(s, range[i].start, data, range[i].end - range[i].start, e);
@@ -236,7 +241,7 @@ static ssize_t send_gathered(struct sender *s, const struct page_range *range, s
 		data += range[i].end - range[i].start;
 	}
 	if (!s->final)
-		pace(s->m, s->st->bytes - before);
+		pace(s->m, stream_out_bytes(s->out) - before);
 	return (ssize_t)n;
 }
 

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #include "zdtm.h"
 
@@ -14,7 +13,6 @@
 #define KINDS 7
 #define WORDS 512
 #define ROOM  (PAGES * 4096)
-#define FIRST (PAGES - 64) /* from here on mappings of two kinds take turns, the content stays */
 
 static uint64_t *mem;
 static uint64_t value[PAGES]; /* of which each page is full; 0: never written, or given back */
@@ -34,45 +32,17 @@ static void check(size_t i)
 }
 
 /* Another mapping at the same place: what was there is gone. */
-static void map_anew(size_t i, size_t n, bool shared_first)
+static void map_anew(size_t i, size_t n)
 {
-	if (shared_first)
-		CHECK(mmap(mem + i * WORDS, n * 4096, PROT_READ | PROT_WRITE,
-			   MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED,
-		      "map shared memory");
 	CHECK(mmap(mem + i * WORDS, n * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
 		   -1, 0) != MAP_FAILED,
 	      "map private memory");
 	memset(&value[i], 0, n * sizeof(value[0]));
 }
 
-/* Another kind of mapping with the same content, in less time than it takes to look. */
-static void take_turns(void)
-{
-	static struct timespec last;
-	static bool file;
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	if ((now.tv_sec - last.tv_sec) * 1000 + (now.tv_nsec - last.tv_nsec) / 1000000 < 40)
-		return;
-	last = now;
-	file = !file;
-	int fd = file ? memfd_create("turn", 0) : -1;
-
-	CHECK(!file || (fd >= 0 && ftruncate(fd, ROOM) == 0), "make a file");
-	CHECK(mmap(mem + FIRST * WORDS, (PAGES - FIRST) * 4096, PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_FIXED | (file ? 0 : MAP_ANONYMOUS), fd, 0) != MAP_FAILED,
-	      "map the end anew");
-	if (file)
-		close(fd);
-	for (size_t i = FIRST; i < PAGES; i++)
-		fill(i, 1 + i % KINDS);
-}
-
 static void step(uint64_t n)
 {
-	size_t i = (size_t)random() % FIRST, j = (size_t)random() % FIRST;
+	size_t i = (size_t)random() % PAGES, j = (size_t)random() % PAGES;
 
 	check(i);
 	switch (n % 16) {
@@ -94,8 +64,8 @@ static void step(uint64_t n)
 		break;
 	case 7:
 		if (n % 512 == 7) {
-			i = i < FIRST - 16 ? i : FIRST - 16;
-			map_anew(i, 16, n & 1024);
+			i = i < PAGES - 16 ? i : PAGES - 16;
+			map_anew(i, 16);
 			for (size_t k = 0; k < 16; k++) /* the content of old, in new memory */
 				fill(i + k, 1 + k % KINDS);
 		}
@@ -112,11 +82,8 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < PAGES; i++)
 		fill(i, 1 + i % KINDS);
 	test_ready();
-	for (uint64_t n = 0; test_waiting(); n++) {
+	for (uint64_t n = 0; test_waiting(); n++)
 		step(n);
-		if (n % 64 == 0)
-			take_turns();
-	}
 	for (size_t i = 0; i < PAGES; i++)
 		check(i);
 	test_pass();
