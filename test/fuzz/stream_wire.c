@@ -62,7 +62,8 @@ static void use(struct record_in *in, struct plan *plan, struct wire_run *runs, 
 		for (size_t i = 0; i < n; i++) {
 			if (in->socket && run_has_data(runs[i].flags))
 				record_in_check_data(in, &runs[i], data + runs[i].offset, &e);
-			plan_add(plan, &runs[i], i & 1, &e);
+			if (!(runs[i].flags & PAGE_RUN_COPY)) /* in images there are none */
+				plan_add(plan, &runs[i], i & 1, &e);
 		}
 	} else if (record_unpack(&r, in->h.pid & 1 ? &ferry__tree__descriptor : &ferry__inventory__descriptor,
 				 &m, &e) == 0) {
