@@ -18,16 +18,17 @@ launch() {
 	read -r pid <"$dir/pid"
 }
 
+step=5 # so far it must get to be at work
 count() { local n=$(tail -n 1 "$dir/count" 2>/dev/null); echo "${n:-0}"; }
 
 counted() { [ "$(count)" -ge "$1" ]; }
 
 # It goes on counting from where it was.
-at_work() { within 20 counted $(($(count) + 5)) || fail "it does not count any more: $(tail -n 3 "$dir/said" | tr '\n' '|')"; }
+at_work() { within 20 counted $(($(count) + step)) || fail "it does not count any more: $(tail -n 3 "$dir/said" | tr '\n' '|')"; }
 
 three_times() {
 	local n
-	within 30 counted 5 || fail "it does not count: $(tail -n 3 "$dir/said" | tr '\n' '|')"
+	within 30 counted $step || fail "it does not count: $(tail -n 3 "$dir/said" | tr '\n' '|')"
 	for n in 1 2 3; do
 		mkdir "$dir/images.$n"
 		must_work "$ferry" dump -t "$pid" -D "$dir/images.$n" -o dump.log -v4 --ghost-limit 64M
@@ -171,4 +172,56 @@ case_sqlite() {
 	three_times
 }
 
-run_cases "python node java sqlite" "$@"
+# A server with its processes of another user, and clients that come and go.
+case_postgres() {
+	command -v initdb psql postgres >/dev/null || skip "needs postgresql (initdb, psql and postgres in the path)"
+	mkdir "$dir/pg" && chown nobody "$dir/pg"
+	cat >"$dir/program.sh" <<-'EOF'
+		as="setpriv --reuid 65534 --clear-groups --inh-caps -all"
+		export LC_ALL=C
+		$as initdb -D pg/data -A trust -U x -N >initdb.out 2>&1 || { cp initdb.out verdict; exit 1; }
+		$as postgres -D pg/data -k "$PWD/pg" -c listen_addresses= -c fsync=off >postgres.out 2>&1 &
+		server=$!
+		sql() { psql -h "$PWD/pg" -U x -d postgres -Atqc "$1" 2>>sql.err; }
+		until sql "create table t(n int primary key, v text)"; do sleep 0.1; done
+		n=0 verdict=good
+		while [ ! -e stop ]; do
+			n=$((n + 1))
+			[ "$(sql "insert into t values($n, repeat('x', 1000)); select count(*) from t")" = $n ] || verdict="no $n rows: $(tail -n 1 sql.err)"
+			echo $n >count
+		done
+		kill -INT $server
+		wait $server || verdict="the server ended with $?"
+		echo "$verdict" >verdict.new
+		mv verdict.new verdict
+	EOF
+	launch bash program.sh
+	three_times
+}
+
+# A compiler in the middle of its work: parallel, with pipes between its stages, again and again.
+case_gcc() {
+	command -v gcc >/dev/null && command -v make >/dev/null || skip "needs gcc and make"
+	for i in 1 2 3 4 5 6; do
+		{
+			for k in $(seq 25); do echo "int f${i}_$k(int a) { int s = 0; for (int i = 0; i < a; i++) s += i * $k; return s; }"; done
+		} >"$dir/part$i.c"
+	done
+	echo 'extern int f1_2(int), f6_3(int); int main(void) { return f1_2(3) + f6_3(4) == 24 ? 0 : 1; }' >"$dir/main.c"
+	printf 'all: program\n%%.o: %%.c\n\tgcc -pipe -O2 -c -o $@ $<\nprogram: main.o part1.o part2.o part3.o part4.o part5.o part6.o\n\tgcc -o $@ $^\nclean:\n\trm -f *.o program\n' >"$dir/Makefile"
+	cat >"$dir/program.sh" <<-'EOF'
+		n=0 verdict=good
+		while [ ! -e stop ]; do
+			make clean >/dev/null && make -j2 >make.out 2>&1 && ./program || verdict="build $n failed: $(tail -n 2 make.out | tr '\n' '|')"
+			n=$((n + 1))
+			echo $n >count
+		done
+		echo "$verdict" >verdict.new
+		mv verdict.new verdict
+	EOF
+	step=1
+	launch bash program.sh
+	three_times
+}
+
+run_cases "python node java sqlite postgres gcc" "$@"
