@@ -383,7 +383,7 @@ case_go_back_killed_after() { case_go_back_killed after; }
 
 # What makes a scope for the tree moves its processes: the holder goes along, and what is outside of it can be ended.
 case_scope() {
-	local scope=/sys/fs/cgroup/memory/ferry-scope-$BASHPID
+	scope=/sys/fs/cgroup/memory/ferry-scope-$BASHPID # not local: for the trap
 	[ -d /sys/fs/cgroup/memory ] || scope=/sys/fs/cgroup/ferry-scope-$BASHPID
 	mkdir "$scope" 2>/dev/null || skip "no cgroups here"
 	trap 'host_down; within 5 rmdir "$scope"' EXIT
