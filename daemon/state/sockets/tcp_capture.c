@@ -247,6 +247,9 @@ int tcp_capture(struct capture *c, struct fd_facts *f, const struct tcp_info *in
 	if (r < 0)
 		return r;
 	inet_put_address(&s->peer, &peer, n);
+	/* Also where the kernel tunes them: what the peer may send depends on them. */
+	m->socket->sndbuf = (uint32_t)tcp_get(f->copy, SOL_SOCKET, SO_SNDBUF);
+	m->socket->rcvbuf = (uint32_t)tcp_get(f->copy, SOL_SOCKET, SO_RCVBUF);
 	Ferry__TcpConnection *t = s->connection = xmalloc(sizeof(*t));
 
 	ferry__tcp_connection__init(t);

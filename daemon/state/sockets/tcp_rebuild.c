@@ -336,6 +336,8 @@ int tcp_open(struct rebuild *r, const FileDescription *m, int *ret_fd, struct er
 		return fd;
 	x = socket_apply(fd, m, e); /* before: SO_REUSEADDR would undo what repair mode allows */
 	if (x >= 0)
+		x = socket_buffers(fd, m, e); /* before: the largest window depends on it */
+	if (x >= 0)
 		x = connect_silently(fd, m, e);
 	if (x >= 0)
 		x = set_agreed(fd, m, e);
