@@ -309,6 +309,7 @@ const struct feature features[] = {
 	{"timerfd", "timer descriptors", false, false, probe_timerfd},
 	{"mnt_id", "mounts of open files", false, false, probe_mnt_id},
 	{"ns_pid", "pids in nested namespaces", false, false, probe_ns_pid},
+	{"seccomp_filters", "rebuild seccomp filters", false, false, probe_seccomp_suspend},
 	{"sk_unix_file", "files of unix sockets", false, false, probe_sk_unix_file},
 	{"sockopt_buf_lock", "which buffer sizes a program has set", false, false, probe_sockopt_buf_lock},
 	{"ipv6_freebind", "sockets bound to addresses that are not there", false, false, probe_ipv6_freebind},
@@ -321,7 +322,7 @@ const struct feature features[] = {
 bool feature_is_foreign(const char *name)
 {
 	static const char all[] = " userns uffd-noncoop aio_remap timens cgroupns "
-				  "seccomp_filters ns_get_userns ns_get_parent "
+				  "ns_get_userns ns_get_parent "
 				  "newifindex nftables has_ipt_legacy "
 				  "move_mount_set_group pidfd_store "
 				  "tun tun_ns net_diag_raw "
