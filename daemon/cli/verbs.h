@@ -27,7 +27,7 @@ enum verb_bit {
 };
 #define VERB_CAPTURES (VERB_DUMP | VERB_PREDUMP | VERB_MIGRATE)
 #define VERB_TRACKS   (VERB_CAPTURES | VERB_TRACK)
-#define VERB_IMAGES                                                                                       \
+#define VERB_IMAGES                                                                                 \
 	(VERB_DUMP | VERB_PREDUMP | VERB_RESTORE | VERB_PAGE_SERVER | VERB_LAZY_PAGES | VERB_SHOW | \
 	 VERB_DEDUP)
 #define VERB_SERVES (VERB_DUMP | VERB_PAGE_SERVER | VERB_LAZY_PAGES)

@@ -25,13 +25,13 @@ struct session_options {
 	const char *backend;     /* "auto", a name, or "none" */
 	const char *backend_dir; /* NULL: default */
 	const char *freeze_cgroup;
-	int freeze_timeout_ms;    /* --timeout, default 10,000 */
-	unsigned max_rounds;      /* default 30 */
-	unsigned downtime_ms;     /* budget, default 50 */
-	unsigned max_downtime_ms; /* give up rather than stop the target for longer; 0: no bound */
-	enum on_stall on_stall;   /* default: stop */
-	unsigned post_copy_after; /* freeze after so many rounds, what is left then stays behind; 0: no */
-	uint64_t max_bandwidth;   /* bytes/s, 0: no limit */
+	int freeze_timeout_ms;       /* --timeout, default 10,000 */
+	unsigned max_rounds;         /* default 30 */
+	unsigned downtime_ms;        /* budget, default 50 */
+	unsigned max_downtime_ms;    /* give up rather than stop the target for longer; 0: no bound */
+	enum on_stall on_stall;      /* default: stop */
+	unsigned post_copy_after;    /* freeze after so many rounds, what is left then stays behind; 0: no */
+	uint64_t max_bandwidth;      /* bytes/s, 0: no limit */
 	enum compress_mode compress; /* of page data, over a link, as far as its other end can unpack them */
 	struct state_options state;
 	bool observe; /* it is only followed (engine/observe.h): what could not be moved is no hindrance */

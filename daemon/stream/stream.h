@@ -41,7 +41,7 @@ struct page_run {
 #define PAGE_RUN_SAME                                                                                    \
 	(1u << 2) /* no data: what process `from` has there at this point of the stream, shared with it; \
 		     SPACE_PROCESS only */
-#define PAGE_RUN_COPY                                                                                      \
+#define PAGE_RUN_COPY                                                                                    \
 	(1u << 3) /* no data follows: content as this process has at `from` at this point of the stream; \
 		     SPACE_PROCESS and sockets only, and only for a reader that knows it */
 
@@ -54,7 +54,7 @@ struct record {
 	const uint8_t *payload;
 	size_t size;
 	struct page_run run;
-	const void *data; /* pages, run.length bytes; NULL for ZERO, DROP, SAME and COPY */
+	const void *data;  /* pages, run.length bytes; NULL for ZERO, DROP, SAME and COPY */
 	uint64_t checksum; /* COPY: of the content, for record_is_copy */
 };
 #define RECORD_WARM (1u << 0) /* captured while the target ran: for checks, replaced later */

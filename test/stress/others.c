@@ -62,9 +62,10 @@ static void vm_write(pid_t target)
  * copies from is missing, and comes when a thread brings it.  Rounds of the driver that protect and read the
  * pages in between see neither the look nor the copy (state/memory/young.c).
  */
-#define HOLDS   64        /* pages */
-#define HELD_NS 15000000l /* what held them for longer counts for nothing: that is not seen, and documented \
-			   */
+#define HOLDS 64 /* pages */
+#define HELD_NS                                                                                     \
+	15000000l /* what held them for longer counts for nothing: that is not seen, and documented \
+		   */
 
 static int missing; /* a userfaultfd */
 

@@ -28,8 +28,9 @@
 
 #include "base/util.h"
 
-#define BUFFER (128u << 10) /* one message of the kernel has one packet of up to 64 KiB, or some small ones \
-			     */
+#define BUFFER                                                                                       \
+	(128u << 10) /* one message of the kernel has one packet of up to 64 KiB, or some small ones \
+		      */
 #define MAX_BYTES (16u << 20) /* in one go */
 #define ROOM      (16 << 20)  /* of our socket */
 #define TRIES     20

@@ -65,8 +65,8 @@ static void test_no_short_cut(void **state)
 	assert_false(transition_is_legal(DEST_STARTING, DEST_ABORTED));
 	assert_false(transition_is_legal(DEST_RUNNING, DEST_ABORTED));
 	assert_false(transition_is_legal(DEST_ABORTED, DEST_COMMITTED));
-	/* Pages that are still wanted are not thrown away. (To `stayed` it goes only when the machine there was
-	 * restarted, and an operator says so: doubt.c.) */
+	/* Pages that are still wanted are not thrown away. (To `stayed` it goes only when the machine there
+	 * was restarted, and an operator says so: doubt.c.) */
 	assert_false(transition_is_legal(SOURCE_SERVING, SOURCE_ENDED));
 	assert_false(transition_is_legal(DEST_FETCHING, DEST_ABORTED));
 	assert_false(transition_is_legal(DEST_FETCHING, DEST_ENDED));
