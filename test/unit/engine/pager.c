@@ -118,11 +118,14 @@ static struct pager *new_pager(void)
 	return p;
 }
 
+static struct pager *killed; /* its descriptors and holder are its successor's */
+
 static void end_all(struct pager *p)
 {
 	pager_finish(p);
 	pager_discard(path);
 	pager_free(p);
+	pager_free(TAKE_PTR(killed));
 	kill(target, SIGKILL);
 	waitpid(target, NULL, 0);
 	close(to_target);
@@ -136,7 +139,7 @@ static struct pager *take_over(struct pager *p)
 
 	if (pager_open(&next, path, &e) < 0)
 		fail_msg("%s", e.text);
-	(void)p; /* its descriptors and holder are those of one that was killed */
+	killed = p;
 	return next;
 }
 

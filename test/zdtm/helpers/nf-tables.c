@@ -23,10 +23,10 @@ int main(void)
 	}
 	for (;;) {
 		ssize_t n = recv(sock, buffer, sizeof(buffer), 0);
-		int left = (int)n;
-
 		if (n <= 0)
 			return 1;
+		long left = n; /* of a type that NLMSG_OK can compare */
+
 		for (struct nlmsghdr *h = (struct nlmsghdr *)buffer; NLMSG_OK(h, left);
 		     h = NLMSG_NEXT(h, left)) {
 			if (h->nlmsg_type == NLMSG_DONE)
