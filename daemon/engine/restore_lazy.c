@@ -11,6 +11,7 @@
 #include "base/util.h"
 #include "engine/pager.h"
 #include "engine/rebuild.h"
+#include "proto/files.pb-c.h"
 #include "proto/task.pb-c.h"
 
 static void keep_of_thread(struct restore *r, pid_t pid, pid_t tid, struct page_set *keep)
@@ -54,16 +55,15 @@ static int leave_of(struct restore *r, const Ferry__TreeProcess *p, struct strea
 	return x;
 }
 
+/* Of the program's own: flags of mappings are no proof, what is tracked can show one, too. */
 static bool has_userfaults(const struct restore *r)
 {
-	for (size_t i = 0; i < r->snapshot.n; i++) {
-		const Ferry__Mm *mm = (const Ferry__Mm *)r->snapshot.r[i].message;
+	const Ferry__Files *f =
+		(const Ferry__Files *)snapshot_find(&r->snapshot, FERRY__RECORD_TYPE__RECORD_FILES, 0, 0);
 
-		for (size_t k = 0; r->snapshot.r[i].type == FERRY__RECORD_TYPE__RECORD_MM && k < mm->n_vmas;
-		     k++)
-			if (mm->vmas[k]->flags & VMA_UFFD_ANY)
-				return true;
-	}
+	for (size_t i = 0; f && i < f->n_files; i++)
+		if (f->files[i]->kind == FERRY__FILE_KIND__FILE_USERFAULTFD)
+			return true;
 	return false;
 }
 

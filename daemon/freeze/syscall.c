@@ -17,12 +17,18 @@
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "base/util.h"
 #include "freeze/rescue.h"
 #include "procfs/procfs.h"
 
-#define SEARCH_MAX (256 * 1024) /* of each mapping */
+#define SEARCH_MAX      (256 * 1024) /* of each mapping */
+#define IN_LOOP_NS      20000        /* a short call has ended by then */
+#define LOOP_TIMEOUT_MS 10000
+/* The kernel's own (include/linux/errno.h): seen only by a tracer. */
+#define ERESTARTSYS           512
+#define ERESTART_RESTARTBLOCK 516
 
 /* The unused end of the vdso, if it is unused. */
 static uint64_t find_spin(const uint8_t *code, size_t size, uint64_t addr)
@@ -177,11 +183,10 @@ static int new_child(struct task *t, task_new_child_fn on_child, void *ctx, stru
 	return 0;
 }
 
-int task_syscall(struct task *t, long nr, const uint64_t args[6], int64_t *ret, task_new_child_fn on_child,
-		 void *ctx, struct error *e)
+/* From the entry stop to the exit stop. */
+static int run_between_stops(struct task *t, long nr, task_new_child_fn on_child, void *ctx, struct error *e)
 {
-	struct arch_regs regs;
-	int sig = 0, r = prepare(t, nr, args, e);
+	int sig = 0, r = 0;
 
 	for (int stops = 0; r == 0 && stops < 2;) {
 		int give = sig;
@@ -217,6 +222,59 @@ int task_syscall(struct task *t, long nr, const uint64_t args[6], int64_t *ret, 
 			}
 		} while (t->state == TASK_RUNNING);
 	}
+	return r;
+}
+
+/* Is it behind the call, in the endless loop? One that was interrupted is yet to be restarted. */
+static bool is_behind(const struct task *t, const struct arch_regs *regs)
+{
+	uint64_t ip = arch_regs_ip(regs);
+	int64_t code;
+	long nr;
+
+	return ip > t->spin && ip < t->spin + ARCH_SPIN_SIZE &&
+	       (!arch_regs_in_syscall(regs, &nr, &code) || code > -ERESTARTSYS ||
+		code < -ERESTART_RESTARTBLOCK);
+}
+
+/*
+ * Without a stop at the entry: there the filter of a thread is still to come, and a thread that stood there
+ * when we are killed would meet it.  So it runs through the call into the endless loop, where it is stopped.
+ * When we are killed in the meantime it takes longer until the kernel lets go of it than it takes to get into
+ * the call.
+ */
+static int run_into_loop(struct task *t, struct error *e)
+{
+	struct arch_regs regs;
+
+	for (;;) {
+		int r = task_resume(t, PTRACE_CONT, 0, e);
+
+		if (r < 0)
+			return r;
+		nanosleep(&(struct timespec){.tv_nsec = IN_LOOP_NS}, NULL);
+		r = task_interrupt(t, e);
+		if (r == 0)
+			r = task_wait_stopped(t, LOOP_TIMEOUT_MS, e);
+		if (r != 0)
+			return r > 0 ? -ESRCH : r;
+		r = arch_regs_get(t->tid, &regs);
+		if (r == -ESRCH)
+			t->state = TASK_GONE;
+		if (r < 0 || is_behind(t, &regs))
+			return r;
+	}
+}
+
+int task_syscall(struct task *t, long nr, const uint64_t args[6], int64_t *ret, task_new_child_fn on_child,
+		 void *ctx, struct error *e)
+{
+	struct arch_regs regs;
+	int r = prepare(t, nr, args, e);
+
+	if (r == 0)
+		r = t->filtered && t->spin_armed ? run_into_loop(t, e)
+						 : run_between_stops(t, nr, on_child, ctx, e);
 	if (r == 0) {
 		r = arch_regs_get(t->tid, &regs);
 		if (r == -ESRCH)

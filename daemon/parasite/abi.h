@@ -26,15 +26,17 @@
  * forget how to restart a sleep.
  * A thread whose seccomp filter was suspended by the host must not make a call when the host is dead: the
  * filter may kill it. It looks before each entry, and waits for the supervisor in an endless loop
- * (PB_GRACE_SPINS turns).
+ * (PB_GRACE_SPINS turns). And it is taken back out of such a loop (PB_REST), not out of the wait for a batch:
+ * a thread that was stopped in that call goes on with it, past the filter, when the host dies just then.
  */
 #include <stdint.h>
 
 #define PB_MAGIC       0x31425046u /* "FPB1" */
-#define PB_VERSION     3u
+#define PB_VERSION     4u
 #define PB_CODE_MAX    8192u
 #define PB_GRACE_MS    2000u
 #define PB_GRACE_SPINS (1ull << 31) /* some seconds */
+#define PB_REST        0u
 
 /* Fixed places in the code, offsets from its start. */
 #define PB_OFF_ENTRY   0u  /* run batches: called with the address of a mailbox */
@@ -103,7 +105,7 @@ struct pb_mailbox {
 	uint32_t done; /* parasite sets to seq and wakes */
 	uint32_t host; /* is the dead-host rule on? enum pb_host */
 	uint32_t reserved;
-	uint64_t batch;      /* offset from region start of a struct pb_batch */
+	uint64_t batch;      /* offset from region start of a struct pb_batch; PB_REST: none, no more calls */
 	uint64_t frame;      /* address of the registers to go back to (arch_cure_frame), 0: none */
 	uint64_t mask;       /* signal mask to go back to */
 	uint64_t region;     /* address of the region in this process */

@@ -32,7 +32,11 @@ struct runner {
 	struct batch *posted;
 	size_t posted_at; /* offset of its struct pb_batch */
 	bool broken;      /* left in the middle of a batch */
+	bool resting;     /* asked to make no more calls */
 };
+
+/* Before a thread with a seccomp filter is taken back: out of its call, into a loop. For others nothing. */
+void runner_rest(struct runner *w);
 
 /* The parasite's code, read once. */
 int blob_code(const uint8_t **ret, size_t *ret_size, struct error *e);

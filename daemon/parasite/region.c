@@ -294,9 +294,11 @@ int region_remove(struct region *r, struct error *e)
 	int err = 0;
 
 	/* All are asked to stop before the first is waited for. */
-	for (size_t i = 0; i < r->n_runners; i++)
+	for (size_t i = 0; i < r->n_runners; i++) {
+		runner_rest(r->runners[i]);
 		if (r->runners[i]->task->state == TASK_RUNNING)
 			(void)task_interrupt(r->runners[i]->task, e);
+	}
 	while (r->n_runners) {
 		struct task *t = r->runners[r->n_runners - 1]->task;
 		int one = runner_stop(r->runners[r->n_runners - 1], e);

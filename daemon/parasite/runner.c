@@ -16,6 +16,7 @@
 #define LOOK_NS  20000000      /* how often a waiting host looks whether the thread is all right */
 #define ABORT_NS 2000000000ull /* a batch in progress when the job is cancelled may take this long */
 #define STOP_MS  10000
+#define REST_MS  10 /* for a thread to get out of its call */
 
 static int futex(uint32_t *word, int op, uint32_t value, const struct timespec *timeout)
 {
@@ -153,12 +154,29 @@ int runner_start(struct runner **ret, struct region *r, struct task *t, struct e
 	return 0;
 }
 
+void runner_rest(struct runner *w)
+{
+	uint64_t limit = now_ns() + REST_MS * 1000000ull;
+
+	if (w->mailbox->host != PB_HOST_GUARDED || w->resting || w->posted || w->broken ||
+	    w->task->state != TASK_RUNNING)
+		return;
+	w->resting = true;
+	w->mailbox->batch = PB_REST;
+	__atomic_store_n(&w->mailbox->seq, ++w->seq, __ATOMIC_SEQ_CST);
+	futex(&w->mailbox->seq, FUTEX_WAKE, 1, NULL);
+	/* One that was killed does not answer. */
+	while (__atomic_load_n(&w->mailbox->done, __ATOMIC_ACQUIRE) != w->seq && now_ns() < limit)
+		nanosleep(&(struct timespec){.tv_nsec = 10000}, NULL);
+}
+
 int runner_stop(struct runner *w, struct error *e)
 {
 	struct region *r = w->region;
 	struct task *t = w->task;
 	int err = 0;
 
+	runner_rest(w);
 	if (t->state == TASK_RUNNING && task_poll(t, NULL) != TASK_STOP_EVENT) {
 		err = task_interrupt(t, e);
 		if (err == 0)

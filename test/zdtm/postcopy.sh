@@ -402,4 +402,5 @@ case_scope() {
 }
 holder_in() { host_run B sh -c 'for p in /proc/[0-9]*; do [ "$(cat $p/comm 2>/dev/null)" = ferry-hold ] && grep -q "/$0$" $p/cgroup && exit 0; done; exit 1' "$1"; }
 
-run_cases "only_what_was_dirty restless everything on_stall link_cut kill_source_worker kill_source resume cancel kill_destination_worker kill_worker_often kill_destination restart_destination kill_holder brood by_default not_possible go_back go_back_killed_before go_back_killed_after scope tls tls_only_what_was_dirty tls_link_cut tls_kill_source tls_kill_destination_worker tls_kill_destination" "$@"
+# By name only, as they take long: tls_only_what_was_dirty tls_link_cut tls_kill_destination_worker tls_kill_destination.
+run_cases "only_what_was_dirty restless everything on_stall link_cut kill_source_worker kill_source resume cancel kill_destination_worker kill_worker_often kill_destination restart_destination kill_holder brood by_default not_possible go_back go_back_killed_before go_back_killed_after scope tls tls_kill_source" "$@"

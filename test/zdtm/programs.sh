@@ -26,12 +26,22 @@ counted() { [ "$(count)" -ge "$1" ]; }
 # It goes on counting from where it was.
 at_work() { within 20 counted $(($(count) + step)) || fail "it does not count any more: $(tail -n 3 "$dir/said" | tr '\n' '|')"; }
 
+# A connection in the moment before it is accepted is refused (docs/limits.md): then once more.
+dumped() {
+	local try
+	for try in 1 2 3 4 5; do
+		in_a "$ferry" dump -t "$pid" -D "$1" -o dump.log -v4 --ghost-limit 64M
+		[ $rc != 0 ] && grep -q 'Error: .* which is not accepted yet' "$dir/out" || break
+	done
+	[ $rc = 0 ] || fail "ferry dump failed ($rc): $(tail -n 1 "$dir/out")"
+}
+
 three_times() {
 	local n
 	within 30 counted $step || fail "it does not count: $(tail -n 3 "$dir/said" | tr '\n' '|')"
 	for n in 1 2 3; do
 		mkdir "$dir/images.$n"
-		must_work "$ferry" dump -t "$pid" -D "$dir/images.$n" -o dump.log -v4 --ghost-limit 64M
+		dumped "$dir/images.$n"
 		within 5 empty A || fail "something is left after the dump"
 		must_work "$ferry" restore -d -D "$dir/images.$n" -o restore.log -v4
 		alive A || fail "no process $pid after restore $n: $(tail -n 3 "$dir/said" | tr '\n' '|')"

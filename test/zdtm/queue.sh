@@ -103,7 +103,7 @@ case_full() {
 case_cancelled() {
 	local id
 	three --max-migrations 1
-	move hot --max-bandwidth 20K
+	move hot --max-bandwidth 100K
 	within 20 said hot '"event":"round"' || fail "hot does not begin"
 	move hot-spot
 	within 20 said hot-spot '"event":"queued"' || fail "hot-spot does not wait"
@@ -117,7 +117,7 @@ case_cancelled() {
 	host_run B "$ferry" cancel "${id:0:8}" || fail "cannot be cancelled at the destination"
 	wait "${jobs[hot]}" && fail "hot: success after a cancel"
 	moved mem-private
-	move hot --max-bandwidth 20K
+	move hot --max-bandwidth 100K
 	within 20 said hot '"event":"round"' || fail "hot does not begin again"
 	id=$(grep -o '"uuid":"[^"]*"' "$dir/hot.out" | head -n 1 | cut -d '"' -f 4)
 	host_run A "$ferry" cancel "$id" || fail "cannot be cancelled at the source by its id"

@@ -43,7 +43,7 @@ case_are_used() {
 case_one_cut() {
 	pair hot
 	take_snapshot proc.before
-	host_run A timeout -k 2 60 "$ferry" migrate "$pid" --to 192.0.2.2 --insecure --on-stall stop --streams 5 --compress none --max-bandwidth 8M --max-rounds 20 >"$dir/out" 2>&1 &
+	host_run A timeout -k 2 60 "$ferry" migrate "$pid" --to 192.0.2.2 --insecure --on-stall stop --streams 5 --compress none --max-bandwidth 1M --max-rounds 20 >"$dir/out" 2>&1 &
 	migration=$!
 	within 20 eval '[ "$(connections)" = 5 ]' || fail "$(connections) connections"
 	sleep 0.5

@@ -254,6 +254,14 @@ static void wait_for_batch(struct pb_mailbox *m, uint32_t *host, uint32_t seen)
 	call(__NR_futex_waitv, (uint64_t)w, 2, 0, 0, 0);
 }
 
+/* Until the thread is taken back. */
+static _Noreturn void rest(struct pb_mailbox *m, uint32_t *host)
+{
+	for (;;)
+		if (must_be_quiet(m, host))
+			wait_for_supervisor(m, host);
+}
+
 _Noreturn void pb_main(struct pb_mailbox *m)
 {
 	uint64_t region = m->region;
@@ -266,6 +274,10 @@ _Noreturn void pb_main(struct pb_mailbox *m)
 		while ((seq = __atomic_load_n(&m->seq, __ATOMIC_ACQUIRE)) == seen)
 			wait_for_batch(m, host, seen);
 		seen = seq;
+		if (m->batch == PB_REST) {
+			__atomic_store_n(&m->done, seq, __ATOMIC_RELEASE);
+			rest(m, host);
+		}
 		run_batch(m, (struct pb_batch *)(region + m->batch), region, host);
 		__atomic_store_n(&m->done, seq, __ATOMIC_RELEASE);
 		if (!must_be_quiet(m, host))

@@ -305,8 +305,12 @@ static int send_plan(struct sender *s, const struct page_plan *plan, struct erro
 		r = send_part(s, plan, &plan->again, e);
 	if (r >= 0)
 		r = send_drops(s, &plan->drop, e);
-	for (size_t i = 0; i < plan->drop.n; i++)
+	/* Nothing to copy from any more, for the plans that follow too. */
+	for (size_t i = 0; i < plan->drop.n; i++) {
 		page_set_add(&s->gone, plan->drop.r[i].start, plan->drop.r[i].end);
+		if (s->mp->hashes)
+			page_hashes_forget(s->mp->hashes, plan->drop.r[i].start, plan->drop.r[i].end);
+	}
 	for (size_t i = 0; i < plan->go.n; i++)
 		page_set_add(&s->went, plan->go.r[i].start, plan->go.r[i].end);
 	page_set_deinit(&rest);
