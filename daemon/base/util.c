@@ -258,3 +258,14 @@ int sys_kcmp(pid_t a, pid_t b, int type, unsigned long i, unsigned long j)
 
 	return r < 0 ? -errno : r;
 }
+
+void close_all_but(int a, int b)
+{
+	int low = MIN(a, b), high = MAX(a, b);
+
+	if (low > 3)
+		close_range(3, (unsigned)low - 1, 0);
+	if (high > low + 1)
+		close_range((unsigned)low + 1, (unsigned)high - 1, 0);
+	close_range((unsigned)high + 1, ~0u, 0);
+}

@@ -73,6 +73,9 @@ int write_full(int fd, const void *p, size_t n);
 int pread_full(int fd, void *p, size_t n, off_t off);
 int pwrite_full(int fd, const void *p, size_t n, off_t off);
 
+/* Close every descriptor but 0, 1, 2, @a and @b (two different ones). */
+void close_all_but(int a, int b);
+
 /* Read a whole (proc) file, NUL terminated. *ret is malloc'ed; returns its length or -errno. */
 ssize_t read_file_at(int dirfd, const char *path, char **ret);
 ssize_t read_file(const char *path, char **ret);

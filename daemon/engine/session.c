@@ -18,6 +18,8 @@
 #include "state/files/userfaultfd.h"
 #include "state/memory/named.h"
 
+#define ATTACH_TRIES 10
+
 void session_options_init(struct session_options *o)
 {
 	*o = (struct session_options){.backend = "auto",
@@ -133,7 +135,7 @@ int session_forgive(struct session *s, struct process *p, int r, struct error *e
 	return 0;
 }
 
-int session_attach(struct session *s, struct process *p, enum session_when when, struct error *e)
+static int attach_once(struct session *s, struct process *p, enum session_when when, struct error *e)
 {
 	bool exec;
 	int r = memory_attach(s->memory, p, e);
@@ -147,6 +149,21 @@ int session_attach(struct session *s, struct process *p, enum session_when when,
 	if (r < 0)
 		memory_detach(s->memory, p);
 	return r;
+}
+
+/* Between the steps it may execute another program. What was opened is then another's memory than what is
+ * tracked: that of its parent still, if it is the child of a vfork. */
+int session_attach(struct session *s, struct process *p, enum session_when when, struct error *e)
+{
+	for (int tries = 0; tries < ATTACH_TRIES; tries++) {
+		int r = attach_once(s, p, when, e);
+
+		if (r < 0 || memory_same_program(p->data))
+			return r;
+		memory_detach(s->memory, p);
+	}
+	return error_say(e, EAGAIN, "pid %d executes one program after the other: it cannot be followed",
+			 p->pid);
 }
 
 void session_gone(void *ctx, struct process *p)

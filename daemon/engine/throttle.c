@@ -61,72 +61,12 @@ static bool has_file(const char *dir, const char *file)
 	return access(path, F_OK) == 0;
 }
 
-/* "cpu" among "rw,cpu,cpuacct" */
-static bool has_word(const char *list, const char *word)
-{
-	size_t n = strlen(word);
-
-	for (const char *p = strstr(list, word); p; p = strstr(p + 1, word))
-		if ((p == list || p[-1] == ',') && (!p[n] || p[n] == ','))
-			return true;
-	return false;
-}
-
-/* Where the hierarchy is mounted, and which part of it. Both malloc'ed; false: nowhere. */
-static bool find_mount(bool v2, char **ret_point, char **ret_root)
-{
-	cleanup_free char *text = NULL;
-	char *save = NULL;
-
-	if (read_file("/proc/self/mountinfo", &text) < 0)
-		return false;
-	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-		char root[512], point[512], type[32], super[256];
-		const char *dash = strstr(line, " - ");
-
-		if (!dash || sscanf(line, "%*s %*s %*s %511s %511s", root, point) != 2 ||
-		    sscanf(dash, " - %31s %*s %255s", type, super) != 2)
-			continue;
-		if (strcmp(type, v2 ? "cgroup2" : "cgroup") || (!v2 && !has_word(super, "cpu")))
-			continue;
-		*ret_point = xstrdup(point);
-		*ret_root = xstrdup(root);
-		return true;
-	}
-	return false;
-}
-
-/* The line of /proc/PID/cgroup: "0::/path" or "4:cpu,cpuacct:/path". */
-static char *path_in_hierarchy(pid_t pid, bool v2)
-{
-	cleanup_free char *file = xasprintf("/proc/%d/cgroup", pid), *text = NULL;
-	char *save = NULL;
-
-	if (read_file(file, &text) < 0)
-		return NULL;
-	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-		char *list = strchr(line, ':'), *path = list ? strchr(list + 1, ':') : NULL;
-
-		if (!path)
-			continue;
-		*path++ = 0;
-		if (v2 ? !strcmp(line, "0:") : has_word(list + 1, "cpu"))
-			return xstrdup(path);
-	}
-	return NULL;
-}
-
 static char *cgroup_of(pid_t pid, bool v2)
 {
-	cleanup_free char *point = NULL, *root = NULL, *path = path_in_hierarchy(pid, v2);
+	const char *controller = v2 ? "" : "cpu";
+	cleanup_free char *path = proc_cgroup_path(pid, controller);
 
-	if (!path || !find_mount(v2, &point, &root))
-		return NULL;
-	size_t n = !strcmp(root, "/") ? 0 : strlen(root);
-
-	if (strncmp(path, root, n))
-		return NULL;
-	return xasprintf("%s%s", point, !strcmp(path + n, "/") ? "" : path + n);
+	return path ? proc_cgroup_dir(controller, path) : NULL;
 }
 
 static int limit(const struct throttle *t, double cpus)
@@ -333,11 +273,11 @@ static int make_group(struct throttle *t, struct error *e)
 int throttle_new(struct throttle **ret, const struct tree *tree, struct error *e)
 {
 	struct throttle *t = xcalloc(1, sizeof(*t));
-	cleanup_free char *point = NULL, *root = NULL;
+	cleanup_free char *v1 = proc_cgroup_path(tree->procs[0]->pid, "cpu");
 	int r;
 
 	t->pipe = -1;
-	t->v2 = !find_mount(false, &point, &root);
+	t->v2 = !v1; /* a controller is in one hierarchy only */
 	note_places(t, tree);
 	if (!t->n || !*t->places[0].dir)
 		r = error_say(e, ENOTSUP, "the cgroup of process %d for the CPU is not to be seen here",

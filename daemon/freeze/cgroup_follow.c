@@ -6,40 +6,7 @@
 
 #include "base/util.h"
 #include "freeze/cgroup.h"
-
-static bool has_word(const char *list, const char *word, size_t n)
-{
-	for (const char *p = list; p; p = strchr(p, ','), p = p ? p + 1 : NULL)
-		if (!strncmp(p, word, n) && (!p[n] || p[n] == ','))
-			return true;
-	return false;
-}
-
-/* @list: controllers as in /proc/PID/cgroup, "" for version 2. The directory of @path, or NULL. */
-static char *find_dir(const char *list, const char *path)
-{
-	cleanup_free char *text = NULL;
-	char *save = NULL;
-
-	if (read_file("/proc/self/mountinfo", &text) < 0)
-		return NULL;
-	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-		char root[512], point[512], type[32], super[256];
-		const char *dash = strstr(line, " - ");
-
-		if (!dash || sscanf(line, "%*s %*s %*s %511s %511s", root, point) != 2 ||
-		    sscanf(dash, " - %31s %*s %255s", type, super) != 2)
-			continue;
-		if (*list ? strcmp(type, "cgroup") || !has_word(super, list, strcspn(list, ","))
-			  : strcmp(type, "cgroup2") != 0)
-			continue;
-		size_t n = !strcmp(root, "/") ? 0 : strlen(root);
-
-		if (!strncmp(path, root, n))
-			return xasprintf("%s%s", point, path + n);
-	}
-	return NULL;
-}
+#include "procfs/procfs.h"
 
 static int move(pid_t who, const char *dir)
 {
@@ -69,7 +36,7 @@ int cgroup_follow(pid_t who, pid_t whom)
 		if (!path || strstr(is, whole) || !strncmp(list, ":freezer:", 9))
 			continue;
 		*path++ = 0;
-		dir = find_dir(list + 1, path);
+		dir = proc_cgroup_dir(list + 1, path);
 		moved += dir && move(who, dir) == 0;
 	}
 	return moved;

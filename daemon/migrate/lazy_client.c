@@ -13,25 +13,13 @@
 
 #define CONNECT_MS 1000
 
-/* Userfaultfds are not for it. */
-static void close_all_but(int a, int b)
-{
-	int low = MIN(a, b), high = MAX(a, b);
-
-	if (low > 3)
-		close_range(3, (unsigned)low - 1, 0);
-	if (high > low + 1)
-		close_range((unsigned)low + 1, (unsigned)high - 1, 0);
-	close_range((unsigned)high + 1, ~0u, 0);
-}
-
 static int read_image(const struct lazy_from *f, int sock)
 {
 	struct error e = ERROR_INIT, link = ERROR_INIT;
 	struct stream_in *in = NULL;
 
-	close_all_but(sock, f->dirfd);
-	signal(SIGINT, SIG_IGN); /* it ends with its connection */
+	close_all_but(sock, f->dirfd); /* userfaultfds are not for it */
+	signal(SIGINT, SIG_IGN);       /* it ends with its connection */
 	signal(SIGTERM, SIG_IGN);
 	if (stream_in_chain(&in, f->dirfd, &e) < 0) {
 		struct peer p;

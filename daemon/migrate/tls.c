@@ -251,17 +251,6 @@ static void run_relay(struct relay *r)
 	}
 }
 
-static void close_all_but(int a, int b)
-{
-	int low = MIN(a, b), high = MAX(a, b);
-
-	if (low > 3)
-		close_range(3, (unsigned)low - 1, 0);
-	if (high > low + 1)
-		close_range((unsigned)low + 1, (unsigned)high - 1, 0);
-	close_range((unsigned)high + 1, ~0u, 0);
-}
-
 int tls_relay(SSL *ssl, int tcp, pid_t *ret_relay, struct error *e)
 {
 	int pair[2];

@@ -42,6 +42,29 @@ static bool number(const char **p, uint64_t max, uint64_t *ret)
 	return text_u64(p, 10, ret) && *ret <= max;
 }
 
+/* Behind any number of optional fields: "- type source options". */
+static bool file_system(const char *p, struct proc_mount *m)
+{
+	const char *end = text_next_line(p), *dash = memmem(p, (size_t)(end - p), "- ", 2);
+
+	while (dash && dash > p && dash[-1] != ' ')
+		dash = memmem(dash + 1, (size_t)(end - dash - 1), "- ", 2);
+	if (!dash)
+		return false;
+	p = dash + 2;
+
+	cleanup_free char *source = NULL;
+
+	if (!name(&p, &m->type) || !name(&p, &source))
+		return false;
+	size_t n = strcspn(p, "\n");
+
+	m->options = xmalloc(n + 1);
+	memcpy(m->options, p, n);
+	m->options[n] = 0;
+	return true;
+}
+
 static bool mount(const char *p, struct proc_mount *m)
 {
 	uint64_t id, parent, major, minor;
@@ -53,7 +76,7 @@ static bool mount(const char *p, struct proc_mount *m)
 	m->id = (int)id;
 	m->major = major;
 	m->minor = minor;
-	return name(&p, &m->root) && name(&p, &m->point);
+	return name(&p, &m->root) && name(&p, &m->point) && file_system(p, m);
 }
 
 int proc_mounts_parse(const char *text, struct proc_mounts *ret, struct error *e)
@@ -92,6 +115,8 @@ void proc_mounts_deinit(struct proc_mounts *m)
 	for (size_t i = 0; i < m->n; i++) {
 		free(m->v[i].root);
 		free(m->v[i].point);
+		free(m->v[i].type);
+		free(m->v[i].options);
 	}
 	free(m->v);
 	*m = (struct proc_mounts){0};

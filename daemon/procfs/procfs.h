@@ -162,7 +162,8 @@ int proc_locks_read(struct proc_lock **ret, size_t *ret_n, struct error *e);
 struct proc_mount {
 	int id;
 	uint32_t major, minor;
-	char *root, *point; /* unescaped */
+	char *root, *point;   /* unescaped */
+	char *type, *options; /* of the file system: what all its mounts have in common */
 };
 struct proc_mounts {
 	struct proc_mount *v;
@@ -171,3 +172,11 @@ struct proc_mounts {
 int proc_mounts_parse(const char *text, struct proc_mounts *ret, struct error *e);
 int proc_mounts_read(struct proc_mounts *ret, struct error *e);
 void proc_mounts_deinit(struct proc_mounts *m);
+
+/* The cgroup of @pid (as /proc/PID/cgroup has it) in the hierarchy of this controller, "" for version 2. Of a
+ * list of controllers the first counts. Malloc'ed; NULL: none, or the process has ended. */
+char *proc_cgroup_path(pid_t pid, const char *controller);
+/* The directory of the cgroup @path as it is mounted here, without a "/" at its end. Malloc'ed; NULL:
+ * nowhere.
+ */
+char *proc_cgroup_dir(const char *controller, const char *path);

@@ -98,6 +98,7 @@ case_throttle() {
 
 # Stopped by its operator while it is slow; then every process of ferry in turn is killed, and all at once.
 slowed_migration() {
+	: >"$dir/out" # not what the last one said
 	host_run A timeout -k 2 60 "$ferry" migrate "$pid" --to 192.0.2.2 --insecure $throttle_options --max-bandwidth 24M >"$dir/out" 2>&1 &
 	migration=$!
 	within 40 grep -q '"event":"throttle"' "$dir/out" || fail "it was never slowed down"

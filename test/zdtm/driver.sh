@@ -30,7 +30,7 @@ shell() {
 }
 
 # One that says what it gets, and ends with the code it is told.
-listener='trap "exit 7" USR1; while :; do read -t 1 x </dev/null; sleep 0.3; done'
+listener='trap "exit 7" USR1; while :; do read -t 1 x </dev/null; sleep 0.05; done'
 
 gone() { within 5 empty A || fail "something is left: $(host_pids A | tr '\n' ' ')"; }
 
@@ -357,7 +357,7 @@ case_shell_job() {
 
 case_ghost_limit() {
 	setup
-	shell 'exec 3<>"$1/big"; head -c 2000000 /dev/zero >&3; rm "$1/big"; while :; do read -t 1 x </dev/null; sleep 0.3; done'
+	shell 'exec 3<>"$1/big"; head -c 2000000 /dev/zero >&3; rm "$1/big"; while :; do read -t 1 x </dev/null; sleep 0.05; done'
 	must_fail 'ghost-limit' "$criu" dump -t "$pid" -D "$dir/images"
 	must_work "$criu" dump -t "$pid" -D "$dir/images" -o dump.log --ghost-limit 4M --ghost-fiemap
 	gone

@@ -62,9 +62,10 @@ switches() { host_run A sh -c 'cat /proc/$0/task/*/status' "$pid" | awk '/ctxt/ 
 
 switched() { [ "$(switches)" -gt "$seen" ]; }
 
-case_dump_leave_running() {
+# leave_running PROGRAM
+leave_running() {
 	local kills=0 took
-	start mixture
+	start "$1"
 	take_snapshot proc.before
 	fresh_images
 	took=$(now_us)
@@ -79,25 +80,10 @@ case_dump_leave_running() {
 	all_points
 	finish A
 }
+case_dump_leave_running() { leave_running mixture; }
 
 # A filter that kills for any call of ours: it is suspended only as long as somebody traces the thread.
-case_dump_seccomp() {
-	local kills=0 took
-	start seccomp-kill
-	take_snapshot proc.before
-	fresh_images
-	took=$(now_us)
-	must_work "$ferry" dump -t "$pid" -D "$dir/images" -R
-	took=$(($(now_us) - took))
-	untouched
-	at_point() {
-		fresh_images
-		killed "$1" "$2" "$ferry" dump -t "$pid" -D "$dir/images" -R
-		as_before
-	}
-	all_points
-	finish A
-}
+case_dump_seccomp() { leave_running seccomp-kill; }
 
 # A dump that ends its target: it is there as before, or gone and then the image is whole.
 case_dump() {

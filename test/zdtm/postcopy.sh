@@ -46,6 +46,7 @@ daemon_a() {
 # In the background; $migration
 migrate() {
 	note "migrate $*"
+	: >"$dir/out" # not what the last one said
 	host_run A timeout -k 2 100 "$ferry" migrate "$pid" --to 192.0.2.2 $(trust A) --json -v4 -o "$dir/migrate.log" "$@" >"$dir/out" 2>&1 &
 	migration=$!
 }

@@ -83,6 +83,8 @@ struct memory_process {
 	int mem_fd, pagemap_fd;
 	int pidfd;                     /* the process's own */
 	bool swapped;                  /* some of it is in swap, at the last look */
+	char *auxv;                    /* owned; before its memory was opened */
+	size_t auxv_length;            /* bytes */
 	struct dirty_session *session; /* NULL: not tracked */
 	bool shows_uw;                 /* tracking itself makes VMAs write-protected */
 	Ferry__Mm *mm;                 /* layout of the last look */
@@ -168,6 +170,9 @@ void memory_free(struct memory *m);
  * session is made through @leader. */
 int memory_attach(struct memory *m, struct process *p, struct error *e);
 int memory_track(struct memory *m, struct process *p, struct task *t, struct error *e);
+/* Has the process executed no other program since memory_attach() began? (Told by /proc/PID/auxv, whose
+ * addresses are random: where they are not, a program that executes itself is taken for the same.) */
+bool memory_same_program(const struct memory_process *mp);
 /* End tracking; the target is left as if never tracked. Frees p->data. */
 void memory_detach(struct memory *m, struct process *p);
 

@@ -84,6 +84,23 @@ void memory_free(struct memory *m)
 	free(m);
 }
 
+static size_t read_auxv(pid_t pid, char **ret)
+{
+	cleanup_free char *path = xasprintf("/proc/%d/auxv", pid);
+	ssize_t n = read_file(path, ret);
+
+	return n > 0 ? (size_t)n : 0;
+}
+
+/* The auxiliary vector belongs to the memory of one program: its addresses are random. */
+bool memory_same_program(const struct memory_process *mp)
+{
+	cleanup_free char *now = NULL;
+	size_t n = read_auxv(mp->pid, &now);
+
+	return n == mp->auxv_length && (!n || memcmp(now, mp->auxv, n) == 0);
+}
+
 int memory_attach(struct memory *m, struct process *p, struct error *e)
 {
 	(void)m;
@@ -91,11 +108,13 @@ int memory_attach(struct memory *m, struct process *p, struct error *e)
 	cleanup_free char *mem = xasprintf("/proc/%d/mem", p->pid);
 
 	mp->pid = p->pid;
+	mp->auxv_length = read_auxv(p->pid, &mp->auxv);
 	mp->pagemap_fd = -1;
 	mp->mem_fd = open(mem, O_RDONLY | O_CLOEXEC);
 	if (mp->mem_fd < 0) {
 		int r = error_set(e, errno, "open %s", mem);
 
+		free(mp->auxv);
 		free(mp);
 		return r;
 	}
@@ -104,6 +123,7 @@ int memory_attach(struct memory *m, struct process *p, struct error *e)
 		int r = error_set(e, -mp->pagemap_fd, "open /proc/%d/pagemap", p->pid);
 
 		close(mp->mem_fd);
+		free(mp->auxv);
 		free(mp);
 		return r;
 	}
@@ -174,6 +194,7 @@ void memory_detach(struct memory *m, struct process *p)
 	if (mp->mm)
 		ferry__mm__free_unpacked(mp->mm, NULL);
 	mm_seen_free(mp->seen);
+	free(mp->auxv);
 	memory_plan_clear(mp);
 	page_hashes_free(mp->hashes);
 	page_set_deinit(&mp->armed);

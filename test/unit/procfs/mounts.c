@@ -28,14 +28,23 @@ static void test_text(void **state)
 	assert_string_equal(m.v[0].root, "/a b");
 	assert_string_equal(m.v[0].point, "/mnt\\x");
 	assert_true(m.v[1].minor == 25 && !strcmp(m.v[1].point, "/"));
+	assert_string_equal(m.v[0].type, "ext4");
+	assert_string_equal(m.v[0].options, "rw");
+	assert_string_equal(m.v[1].type, "tmpfs");
 	proc_mounts_deinit(&m);
 }
 
 static void test_malformed(void **state)
 {
-	static const char *const bad[] = {
-		"36 35 98:0 /a",     "36 35 98 /a /b rw",        "x 35 98:0 /a /b rw",
-		"36 35 98:0  /b rw", "99999999999 1 1:1 / / rw", "\n"};
+	static const char *const bad[] = {"36 35 98:0 /a",
+					  "36 35 98 /a /b rw",
+					  "x 35 98:0 /a /b rw",
+					  "36 35 98:0  /b rw",
+					  "99999999999 1 1:1 / / rw",
+					  "\n",
+					  "36 35 98:0 /a /b rw shared:1",
+					  "36 35 98:0 /a /b rw - ext4",
+					  "36 35 98:0 /a /b rw x- ext4 /dev/sda rw"};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {

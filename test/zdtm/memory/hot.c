@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Writes all of its memory, page after page, as fast as it can: no link keeps up with that. */
+/* Writes all of its memory, page after page, as fast as it can: no link keeps up with that. No page is like
+ * another, so that none need not be sent for being a copy. */
 #include <sys/mman.h>
 
 #include "zdtm.h"
@@ -12,6 +13,8 @@ int main(int argc, char **argv)
 
 	test_init(argc, argv);
 	mem = test_map(PAGES * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+	for (size_t i = 0; i < PAGES; i++)
+		mem[i * 512 + 10] = i;
 	test_ready();
 	while (test_waiting()) {
 		for (size_t i = 0; i < PAGES; i++) {
@@ -20,7 +23,9 @@ int main(int argc, char **argv)
 		}
 		lap++;
 	}
-	for (size_t i = 0; i < PAGES; i++)
+	for (size_t i = 0; i < PAGES; i++) {
 		CHECK_EQ(mem[i * 512 + 9], lap);
+		CHECK_EQ(mem[i * 512 + 10], i);
+	}
 	test_pass();
 }
