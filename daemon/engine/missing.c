@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/util.h"
+#include "state/memory/huge.h"
 
 static void set(uint64_t *bits, uint64_t i)
 {
@@ -40,6 +41,7 @@ void missing_deinit(struct missing *m)
 		free(m->spaces[i].r);
 		free(m->spaces[i].bits);
 		page_set_deinit(&m->spaces[i].registered);
+		page_set_deinit(&m->spaces[i].huge);
 	}
 	free(m->sources);
 	free(m->spaces);
@@ -109,6 +111,12 @@ size_t missing_add_space(struct missing *m, size_t source, int fd, const struct 
 	return missing_add_space_as(m, source, fd, r, s->base.n, bits, registered);
 }
 
+void missing_set_huge(struct missing *m, size_t space, const struct page_set *set)
+{
+	page_set_clear(&m->spaces[space].huge);
+	page_set_merge(&m->spaces[space].huge, set);
+}
+
 /* --- what programs do ------------------------------------------------------------------------------ */
 
 size_t missing_fork(struct missing *m, size_t space, int fd)
@@ -157,9 +165,37 @@ static size_t range_at(const struct missing_space *x, uint64_t addr)
 	return lo;
 }
 
+static void forget_huge(struct missing_space *x, uint64_t start, uint64_t end)
+{
+	struct page_range range = {start, end};
+	const struct page_set gone = {&range, 1, 1};
+
+	huge_forget(&x->huge, &gone);
+}
+
+/* Huge pages move as such if they are at such an address again. */
+static void move_huge(struct missing_space *x, uint64_t from, uint64_t to, uint64_t length)
+{
+	uint64_t start = (from + HUGE_PAGE_BYTES - 1) & ~(HUGE_PAGE_BYTES - 1);
+	uint64_t end = (from + length) & ~(HUGE_PAGE_BYTES - 1);
+	struct page_set area = PAGE_SET_INIT, mine = PAGE_SET_INIT;
+
+	if (start < end && (to - from) % HUGE_PAGE_BYTES == 0)
+		page_set_add(&area, start, end);
+	page_set_and(&x->huge, &area, &mine);
+	forget_huge(x, from, from + length);
+	forget_huge(x, to, to + length);
+	for (size_t i = 0; i < mine.n; i++)
+		page_set_add(&x->huge, mine.r[i].start - from + to, mine.r[i].end - from + to);
+	page_set_deinit(&area);
+	page_set_deinit(&mine);
+}
+
 void missing_drop(struct missing *m, size_t space, uint64_t start, uint64_t end)
 {
 	struct missing_space *x = &m->spaces[space];
+
+	forget_huge(x, start, end);
 
 	for (size_t i = range_at(x, start); i < x->n && x->r[i].start < end; i++) {
 		uint64_t from = MAX(start, x->r[i].start), to = MIN(end, x->r[i].end);
@@ -222,6 +258,7 @@ void missing_move(struct missing *m, size_t space, uint64_t from, uint64_t to, u
 	missing_drop(m, space, to, to + length);
 	page_set_remove_range(&x->registered, from, from + length);
 	page_set_add(&x->registered, to, to + length);
+	move_huge(x, from, to, length);
 	cut_out(x, to, to + length, gone);
 	for (size_t i = 0; i < n; i++)
 		insert(x, (struct missing_range){moved[i].start - from + to, moved[i].end - from + to,

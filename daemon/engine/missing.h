@@ -42,6 +42,7 @@ struct missing_space {
 	size_t n, cap;
 	uint64_t *bits;             /* per mark: missing here */
 	struct page_set registered; /* where faults are reported; not what has grown since */
+	struct page_set huge;       /* was made of transparent huge pages, and shall be again */
 };
 
 struct missing {
@@ -63,6 +64,9 @@ size_t missing_add_space(struct missing *m, size_t source, int fd, const struct 
 /* Any space, as it was written down. @bits: as many as the source has marks. */
 size_t missing_add_space_as(struct missing *m, size_t source, int fd, const struct missing_range *r, size_t n,
 			    const uint64_t *bits, const struct page_set *registered);
+
+/* What of @space is to be made of huge pages when all is there; @set is copied. A fork's child has none. */
+void missing_set_huge(struct missing *m, size_t space, const struct page_set *set);
 
 /* --- what programs do ------------------------------------------------------------------------------ */
 size_t missing_fork(struct missing *m, size_t space, int fd);

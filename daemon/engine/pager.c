@@ -38,9 +38,6 @@ void pager_free(struct pager *p)
 	if (p->file)
 		munmap(p->file, p->size);
 	free(p->path);
-	for (size_t i = 0; i < p->n_huge; i++)
-		page_set_deinit(&p->huge[i]);
-	free(p->huge);
 	free(p->waiting);
 	free(p->faults);
 	free(p);
@@ -57,28 +54,43 @@ void pager_add(struct pager *p, pid_t pid, const struct page_set *pages, const s
 
 void pager_set_huge(struct pager *p, const uint64_t *pairs, size_t n)
 {
-	p->huge = xrealloc(p->huge, p->missing.n_sources * sizeof(*p->huge));
-	while (p->n_huge < p->missing.n_sources)
-		p->huge[p->n_huge++] = (struct page_set)PAGE_SET_INIT;
+	struct page_set huge = PAGE_SET_INIT;
+
 	for (size_t i = 0; i + 1 < n; i += 2)
-		page_set_add(&p->huge[p->n_huge - 1], pairs[i], pairs[i + 1]);
+		page_set_add(&huge, pairs[i], pairs[i + 1]);
+	missing_set_huge(&p->missing, p->missing.n_spaces - 1, &huge);
+	page_set_deinit(&huge);
 }
 
-/* Pages came one by one. */
-static void make_huge(struct pager *p)
+/* The next one of @x from @from on: its address, or 0. */
+static uint64_t next_huge(const struct missing_space *x, uint64_t from)
 {
-	for (size_t i = 0; i < p->n_huge; i++) {
-		const struct missing_space *x = &p->missing.spaces[i];
-		pid_t pid = p->missing.sources[i].pid;
+	for (size_t i = 0; !x->ended && i < x->huge.n; i++)
+		if (x->huge.r[i].end > from)
+			return MAX(x->huge.r[i].start, from);
+	return 0;
+}
 
-		if (x->ended || x->moved || !p->huge[i].n)
+/* Pages came one by one.  As long as the kernel works on one, threads of that memory wait for it, and faults
+ * for us: so there is one at a time.  Who takes over begins anew, which costs little where they are huge. */
+bool pager_make_huge(struct pager *p)
+{
+	for (; p->repaired.space < p->missing.n_sources; p->repaired.space++, p->repaired.done = 0) {
+		uint64_t at = next_huge(&p->missing.spaces[p->repaired.space], p->repaired.done);
+		pid_t pid = p->missing.sources[p->repaired.space].pid;
+
+		if (!at)
 			continue;
+		struct page_range one = {at, at + HUGE_PAGE_BYTES};
 		cleanup_close int pidfd = sys_pidfd_open(pid, 0), pagemap = pagemap_open(pid);
-		const struct memory_process mp = {.pid = pid, .pagemap_fd = pagemap, .huge = p->huge[i]};
+		const struct memory_process mp = {.pid = pid, .pagemap_fd = pagemap, .huge = {&one, 1, 1}};
 
 		if (pidfd >= 0 && pagemap >= 0)
 			huge_repair(&mp, pidfd);
+		p->repaired.done = one.end;
+		return true;
 	}
+	return false;
 }
 
 static void end_space(struct pager *p, size_t space)
@@ -98,7 +110,6 @@ void pager_finish(struct pager *p)
 {
 	if (p->file)
 		p->file->h.finished = 1;
-	make_huge(p);
 	for (size_t i = 0; i < p->missing.n_spaces; i++)
 		end_space(p, i);
 	pager_end_holder(p);
@@ -329,11 +340,17 @@ static void answered(struct pager *p, size_t source, uint64_t mark, void (*laten
 	}
 }
 
+/* The first spaces are those of the sources, in the same order. */
 static bool was_huge(const struct pager *p, size_t source, uint64_t mark, size_t n)
 {
-	uint64_t start = missing_address(&p->missing, source, mark);
+	const struct missing_space *x = &p->missing.spaces[source];
+	uint64_t at;
 
-	return source < p->n_huge && page_set_overlaps(&p->huge[source], start, start + n * PAGE_SIZE_BYTES);
+	for (size_t i = 0; x->huge.n && i < n; i++)
+		if (missing_where(&p->missing, source, mark + i, &at) &&
+		    page_set_overlaps(&x->huge, at, at + PAGE_SIZE_BYTES))
+			return true;
+	return false;
 }
 
 int pager_place(struct pager *p, size_t source, uint64_t mark, size_t n, const void *data,

@@ -35,8 +35,10 @@ struct pager {
 		uint64_t addr, since;
 	} * faults;
 	size_t n_faults, cap_faults;
-	struct page_set *huge; /* of each source: was made of huge pages. Not known to a successor */
-	size_t n_huge;
+	struct {
+		size_t space;
+		uint64_t done;      /* address */
+	} repaired;                 /* huge pages: as far as they have been made */
 	uint64_t total;             /* pages that were missing at the start */
 	uint64_t n_served, n_zeros; /* faults: for pages of the source, for pages that nobody has */
 	uint64_t arrived,
@@ -65,6 +67,8 @@ int pager_open(struct pager **ret, const char *path, struct error *e);
 bool pager_is_left(const char *path);
 /* Nothing of that tree will ever run: the holder and the file go. */
 void pager_discard(const char *path);
+/* Nothing is missing any more: one huge page is put together where there was one. True: there may be more. */
+bool pager_make_huge(struct pager *p);
 /* Nothing is missing any more: descriptors and holder go. The file stays, and says so, until it is discarded.
  */
 void pager_finish(struct pager *p);

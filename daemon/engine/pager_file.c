@@ -31,10 +31,19 @@ static uint64_t source_words(uint64_t n_base, uint64_t n)
 	       MISSING_WORDS(n);
 }
 
-static uint64_t space_words(uint64_t n_ranges, uint64_t n_registered, uint64_t n)
+static uint64_t space_words(const struct pager_space *x, uint64_t n)
 {
-	return words(sizeof(struct pager_space)) + n_ranges * words(sizeof(struct missing_range)) +
-	       n_registered * words(sizeof(struct page_range)) + MISSING_WORDS(n);
+	return words(sizeof(*x)) + x->n_ranges * words(sizeof(struct missing_range)) +
+	       (x->n_registered + x->n_huge) * words(sizeof(struct page_range)) + MISSING_WORDS(n);
+}
+
+static struct pager_space space_of(const struct missing_space *x)
+{
+	return (struct pager_space){.fd = x->ended ? -1 : x->fd,
+				    .source = x->source,
+				    .n_ranges = x->n,
+				    .n_registered = x->registered.n,
+				    .n_huge = x->huge.n};
 }
 
 static uint64_t total_words(const struct missing *m)
@@ -43,9 +52,11 @@ static uint64_t total_words(const struct missing *m)
 
 	for (size_t i = 0; i < m->n_sources; i++)
 		n += source_words(m->sources[i].base.n, m->sources[i].n);
-	for (size_t i = 0; i < m->n_spaces; i++)
-		n += space_words(m->spaces[i].n, m->spaces[i].registered.n,
-				 m->sources[m->spaces[i].source].n);
+	for (size_t i = 0; i < m->n_spaces; i++) {
+		const struct pager_space x = space_of(&m->spaces[i]);
+
+		n += space_words(&x, m->sources[x.source].n);
+	}
 	return n;
 }
 
@@ -81,7 +92,7 @@ static struct pager_space *file_space(struct pager_file *f, size_t space)
 	for (size_t i = 0; i < space; i++) {
 		const struct pager_space *x = (const struct pager_space *)at;
 
-		at += space_words(x->n_ranges, x->n_registered, n[x->source]);
+		at += space_words(x, n[x->source]);
 	}
 	return (struct pager_space *)at;
 }
@@ -103,6 +114,12 @@ void pager_file_ended(struct pager_file *f, size_t space)
 
 /* --- writing --------------------------------------------------------------------------------------- */
 
+static uint64_t *put_ranges(uint64_t *at, const struct page_set *s)
+{
+	memcpy(at, s->r, s->n * sizeof(struct page_range));
+	return at + s->n * words(sizeof(struct page_range));
+}
+
 static void fill(struct pager_file *f, const struct missing *m)
 {
 	uint64_t *at = f->rest;
@@ -112,20 +129,17 @@ static void fill(struct pager_file *f, const struct missing *m)
 
 		*(struct pager_source *)at = (struct pager_source){s->pid, s->base.n, s->n};
 		at += words(sizeof(struct pager_source));
-		memcpy(at, s->base.r, s->base.n * sizeof(struct page_range));
-		at += s->base.n * words(sizeof(struct page_range)) + MISSING_WORDS(s->n);
+		at = put_ranges(at, &s->base) + MISSING_WORDS(s->n);
 	}
 	for (size_t i = 0; i < m->n_spaces; i++) {
 		const struct missing_space *x = &m->spaces[i];
 		uint64_t n = m->sources[x->source].n;
 
-		*(struct pager_space *)at =
-			(struct pager_space){x->ended ? -1 : x->fd, x->source, x->n, x->registered.n};
+		*(struct pager_space *)at = space_of(x);
 		at += words(sizeof(struct pager_space));
 		memcpy(at, x->r, x->n * sizeof(struct missing_range));
 		at += x->n * words(sizeof(struct missing_range));
-		memcpy(at, x->registered.r, x->registered.n * sizeof(struct page_range));
-		at += x->registered.n * words(sizeof(struct page_range));
+		at = put_ranges(put_ranges(at, &x->registered), &x->huge);
 		memcpy(at, x->bits, MISSING_WORDS(n) * sizeof(uint64_t));
 		at += MISSING_WORDS(n);
 	}
@@ -338,10 +352,10 @@ static int read_spaces(struct pager *p, struct pager_file *f, int holder, struct
 		const struct pager_space *x = (const struct pager_space *)at;
 		const struct missing_range *r = (const struct missing_range *)(at + words(sizeof(*x)));
 		uint64_t n = MISSING_WORDS(p->missing.sources[x->source].n);
-		const struct page_set registered = {
-			(struct page_range *)(at + space_words(x->n_ranges, 0, 0)), x->n_registered,
-			x->n_registered};
-		uint64_t *bits = at + space_words(x->n_ranges, x->n_registered, 0);
+		struct page_range *rest = (struct page_range *)(r + x->n_ranges);
+		const struct page_set registered = {rest, x->n_registered, x->n_registered};
+		const struct page_set huge = {rest + x->n_registered, x->n_huge, x->n_huge};
+		uint64_t *bits = at + space_words(x, 0);
 		const uint64_t *placed = pager_file_placed(f, x->source);
 		cleanup_free uint64_t *left = xcalloc(n + 1, sizeof(*left));
 		int fd = take_fd(holder, x->fd, e);
@@ -351,9 +365,10 @@ static int read_spaces(struct pager *p, struct pager_file *f, int holder, struct
 		for (uint64_t k = 0; k < n; k++)
 			left[k] = bits[k] & ~placed[k];
 		missing_add_space_as(&p->missing, x->source, fd, r, x->n_ranges, left, &registered);
+		missing_set_huge(&p->missing, i, &huge);
 		if (fd < 0)
 			missing_end(&p->missing, i);
-		at += space_words(x->n_ranges, x->n_registered, p->missing.sources[x->source].n);
+		at += space_words(x, p->missing.sources[x->source].n);
 	}
 	return 0;
 }

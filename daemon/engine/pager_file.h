@@ -7,7 +7,7 @@
 #include "engine/pager.h"
 
 #define PAGER_MAGIC   0x7265676170797266ull /* "frypager" */
-#define PAGER_VERSION 1u
+#define PAGER_VERSION 2u
 #define PAGER_LOG     1024u /* events of the programs; then the file is written anew */
 
 /* An event that moves, copies or gives up what is missing, exactly as the kernel wrote it: it is read from
@@ -40,7 +40,8 @@ struct pager_space {
 	int64_t fd; /* number in the holder's table */
 	uint64_t source;
 	uint64_t n_ranges;     /* struct missing_range */
-	uint64_t n_registered; /* struct page_range; then bits: MISSING_WORDS(n of the source) */
+	uint64_t n_registered; /* struct page_range */
+	uint64_t n_huge;       /* struct page_range; then bits: MISSING_WORDS(n of the source) */
 };
 
 struct pager_file {

@@ -325,7 +325,7 @@ static void tell_progress(struct fetch *f)
 
 /* --- the loop ------------------------------------------------------------------------------------------ */
 
-static int wait_for_something(struct fetch *f, struct pollfd **pfd)
+static int wait_for_something(struct fetch *f, struct pollfd **pfd, int timeout_ms)
 {
 	const struct missing *m = &f->p->missing;
 	struct pollfd *p = *pfd = xrealloc(*pfd, (m->n_spaces + LANES + 1) * sizeof(*p));
@@ -336,16 +336,16 @@ static int wait_for_something(struct fetch *f, struct pollfd **pfd)
 		p[n++] = (struct pollfd){f->lanes[lane].sock, POLLIN, 0};
 	for (size_t i = 0; i < m->n_spaces; i++)
 		p[n++] = (struct pollfd){m->spaces[i].ended ? -1 : m->spaces[i].fd, POLLIN, 0};
-	int r = poll(p, n, PROGRESS_MS);
+	int r = poll(p, n, timeout_ms);
 
 	if (r <= 0)
 		memset(p, 0, n * sizeof(*p));
 	return r < 0 && errno != EINTR ? -errno : 0;
 }
 
-static int once(struct fetch *f, struct pollfd **pfd, struct error *e)
+static int once(struct fetch *f, struct pollfd **pfd, int timeout_ms, struct error *e)
 {
-	int lane, sock, r = wait_for_something(f, pfd);
+	int lane, sock, r = wait_for_something(f, pfd, timeout_ms);
 
 	if (r >= 0)
 		r = pager_read(f->p, e);
@@ -419,7 +419,9 @@ int fetch_pages(struct pager *p, const struct fetch_options *o, int sock, int la
 	if (r >= 0)
 		dial(&f);
 	while (r >= 0 && missing_left(&p->missing))
-		r = once(&f, &pfd, e);
+		r = once(&f, &pfd, PROGRESS_MS, e);
+	while (r >= 0 && pager_make_huge(p))
+		r = once(&f, &pfd, 0, e);
 	if (r >= 0) {
 		pager_finish(p);
 		tell_progress(&f);

@@ -67,6 +67,15 @@ case_restless() {
 	finish A
 }
 
+case_huge_pages() {
+	start thp
+	dumped
+	fetcher
+	restored
+	fetched
+	finish A
+}
+
 case_a_family() {
 	start brood
 	dumped
@@ -250,4 +259,4 @@ case_wrong_options() {
 	finish A
 }
 
-run_cases "from-an-image restless a-family a-chain damaged kill-the-fetcher no-fetcher from-the-stopped-tree cancelled-early cancelled-late another-image from-a-page-server daemons wrong-options" "$@"
+run_cases "from-an-image restless huge-pages a-family a-chain damaged kill-the-fetcher no-fetcher from-the-stopped-tree cancelled-early cancelled-late another-image from-a-page-server daemons wrong-options" "$@"

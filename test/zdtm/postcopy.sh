@@ -120,6 +120,18 @@ case_everything() {
 	over
 }
 
+# What was made of huge pages is so again (the program compares its smaps), also when another process has taken over in between
+case_huge_pages() {
+	pair thp
+	slow 800mbit
+	begin --backend none --post-copy 1
+	[ -z "${1:-}" ] || host_run B kill -9 "$(ferries B | sed -n 2p)"
+	ended
+	counts
+	over
+}
+case_huge_pages_killed() { case_huge_pages killed; }
+
 # When rounds do not get smaller
 case_on_stall() {
 	pair hot
@@ -403,5 +415,5 @@ case_scope() {
 }
 holder_in() { host_run B sh -c 'for p in /proc/[0-9]*; do [ "$(cat $p/comm 2>/dev/null)" = ferry-hold ] && grep -q "/$0$" $p/cgroup && exit 0; done; exit 1' "$1"; }
 
-# By name only, as they take long: tls_only_what_was_dirty tls_link_cut tls_kill_destination_worker tls_kill_destination.
-run_cases "only_what_was_dirty restless everything on_stall link_cut kill_source_worker kill_source resume cancel kill_destination_worker kill_worker_often kill_destination restart_destination kill_holder brood by_default not_possible go_back go_back_killed_before go_back_killed_after scope tls tls_kill_source" "$@"
+# By name only, as they take long: huge_pages tls_only_what_was_dirty tls_link_cut tls_kill_destination_worker tls_kill_destination.
+run_cases "only_what_was_dirty restless everything huge_pages_killed on_stall link_cut kill_source_worker kill_source resume cancel kill_destination_worker kill_worker_often kill_destination restart_destination kill_holder brood by_default not_possible go_back go_back_killed_before go_back_killed_after scope tls tls_kill_source" "$@"
