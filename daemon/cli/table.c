@@ -89,7 +89,8 @@ static const struct opt rows[] = {
 	{"compress", 0, OPT_STRING, 0, VERB_MIGRATE, AT(compress), "HOW", "auto", 0, 0, NULL,
 	 "pack page data on their way: none, lz4, zstd, or auto: whatever is quickest over this link"},
 	{"timeout", 0, OPT_INT, ANY, VERB_TRACKS, AT(timeout), "S", "10", 1, 86400, "s",
-	 "how long to wait for a thread that cannot be stopped"},
+	 "how long to wait for a thread that cannot be stopped; for one call of a backend three times as "
+	 "long"},
 	{"freeze-cgroup", 0, OPT_STRING, ANY, VERB_CAPTURES, AT(freeze_cgroup), "DIR", NULL, 0, 0, NULL,
 	 "stop the tree with this cgroup's freezer"},
 	{"shell-job", 'j', OPT_FLAG, ANY, VERB_CAPTURES | VERB_RESTORE, AT(shell_job), NULL, NULL, 0, 0, NULL,

@@ -17,8 +17,11 @@
 #include "state/files/files.h"
 #include "state/files/userfaultfd.h"
 #include "state/memory/named.h"
+#include "track/calls.h"
 
 #define ATTACH_TRIES 10
+/* One call of a backend may take so many times what a stop may. */
+#define BACKEND_TIMEOUTS 3
 
 void session_options_init(struct session_options *o)
 {
@@ -253,6 +256,10 @@ static int open_backend(struct session *s, struct error *e)
 	}
 	if (r >= 0)
 		s->backend_name = xstrdup(r == 0 ? s->memory->backend.ops->name : "none");
+	if (r == 0)
+		r = backend_watch(&s->memory->backend, BACKEND_TIMEOUTS * (unsigned)s->opt.freeze_timeout_ms);
+	if (r < 0 && !error_is(e))
+		error_set(e, -r, "no thread to watch backend %s", s->memory->backend.ops->name);
 	free(why);
 	return r < 0 ? r : 0;
 }

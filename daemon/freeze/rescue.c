@@ -59,11 +59,15 @@ struct log {
 	char cgroup[512];
 	atomic_uint repair; /* of TCP connections */
 	char hold[64];
+	char plugin[64];            /* that is called */
+	_Atomic(const char *) call; /* what of it: a string of the program */
+	atomic_uint overdue_ms;
 	struct task_entry tasks[MAX_TASKS];
 	struct region_entry regions[MAX_REGIONS];
 };
 
 static char last_hold[64];  /* of the log that was worked off last */
+static char last_call[160]; /* likewise */
 static struct log *the_log; /* one per process: the worker inherits it from its supervisor */
 
 int rescue_init(struct error *e)
@@ -443,6 +447,42 @@ static int by_pid(const void *a, const void *b)
 	return p->entry->pid < q->entry->pid ? -1 : p->entry->pid > q->entry->pid;
 }
 
+/* --- calls of plugins ---------------------------------------------------------------------------- */
+
+void rescue_note_call(const char *plugin, const char *what)
+{
+	if (!the_log)
+		return;
+	if (what && strcmp(the_log->plugin, plugin))
+		snprintf(the_log->plugin, sizeof(the_log->plugin), "%s", plugin);
+	atomic_store(&the_log->call, what);
+}
+
+void rescue_note_overdue(unsigned limit_ms)
+{
+	if (the_log)
+		atomic_store(&the_log->overdue_ms, limit_ms);
+}
+
+const char *rescue_call(void)
+{
+	return last_call;
+}
+
+static void tell_call(const struct log *l)
+{
+	const char *what = atomic_load(&l->call);
+
+	if (!what)
+		*last_call = 0;
+	else if (l->overdue_ms)
+		snprintf(last_call, sizeof(last_call),
+			 ", as backend %s did not come back from %s within %g s", l->plugin, what,
+			 l->overdue_ms / 1e3);
+	else
+		snprintf(last_call, sizeof(last_call), " in %s of backend %s", what, l->plugin);
+}
+
 int rescue_run(struct error *e)
 {
 	struct log *l = TAKE_PTR(the_log); /* what we do is not to be logged */
@@ -464,6 +504,7 @@ int rescue_run(struct error *e)
 		p[n++] = (struct patient){.entry = &l->tasks[i]};
 	}
 	qsort(p, n, sizeof(*p), by_pid);
+	tell_call(l);
 	snprintf(last_hold, sizeof(last_hold), "%s", l->repair ? l->hold : "");
 	/* Before any of them runs again. */
 	for (size_t i = 0; l->repair && i < n; i++)

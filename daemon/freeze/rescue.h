@@ -43,6 +43,12 @@ void rescue_clear_cgroup(void);
 void rescue_note_repair(const char *hold);
 /* That table, if it is to be removed after rescue_run(), or "". */
 const char *rescue_hold(void);
+/* A plugin is called: @what of @plugin, both of which stay; NULL: not any more. */
+void rescue_note_call(const char *plugin, const char *what);
+/* The call has taken longer than it may: the worker ends because of that. */
+void rescue_note_overdue(unsigned limit_ms);
+/* After rescue_run(): what that has to do with the worker's end, as the end of a sentence, or "". */
+const char *rescue_call(void);
 /* In the supervisor, after the worker's death. Returns the number of tasks cured, or -errno with @e filled.
  */
 int rescue_run(struct error *e);

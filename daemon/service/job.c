@@ -216,14 +216,14 @@ static int settle(struct job *j, int status, struct error *e)
 	if (WIFEXITED(status) && j->finished)
 		return error_is(e) ? -e->code : 0;
 	struct error cure = ERROR_INIT;
-	char how[64];
+	char how[256];
 	int n = rescue_run(&cure);
 
 	if (*rescue_hold())
 		hold_remove(rescue_hold(), &cure);
 
 	if (WIFSIGNALED(status))
-		snprintf(how, sizeof(how), "was killed by signal %d", WTERMSIG(status));
+		snprintf(how, sizeof(how), "was killed by signal %d%s", WTERMSIG(status), rescue_call());
 	else
 		snprintf(how, sizeof(how), "ended with code %d without a result", WEXITSTATUS(status));
 	error_phase(e, "%s", j->status.phase);

@@ -245,8 +245,8 @@ static void finish(struct keeper *k)
 				     WTERMSIG(status));
 		else if (!k->ending)
 			error_say(&e, EIO,
-				  "the tracking of process %d was killed by signal %d; the process runs on",
-				  k->target, WTERMSIG(status));
+				  "the tracking of process %d was killed by signal %d%s; the process runs on",
+				  k->target, WTERMSIG(status), rescue_call());
 	}
 	if (k->client >= 0) {
 		json_t *m = msg_result(&e);

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 
 #include "base/util.h"
+#include "track/calls.h"
 #include "track/trial.h"
 
 #define SUFFIX ".so"
@@ -121,6 +122,7 @@ static int load(const char *dir, const char *name, struct backend *ret, struct e
 
 void backend_close(struct backend *b)
 {
+	call_watch_free(b->watch);
 	if (b->handle)
 		dlclose(b->handle);
 	free(b->path);

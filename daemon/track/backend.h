@@ -8,6 +8,7 @@ struct backend {
 	const struct dirty_backend_ops *ops;
 	void *handle;
 	char *path;
+	struct call_watch *watch; /* of calls.h; NULL: none */
 };
 
 /* A directory of plugins; NULL: paths_find("backends"). */

@@ -35,7 +35,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define FERRY_DIRTY_BACKEND_ABI 4
+#define FERRY_DIRTY_BACKEND_ABI 5
 
 /* Capabilities (struct dirty_backend_ops.caps) */
 #define DIRTY_CAP_RUNNING    (1u << 0) /* rounds may be made while the target runs, and lose nothing */
@@ -102,7 +102,7 @@ struct dirty_target {
 };
 
 /* All pointers and strings live as long as the shared object is loaded. No slot may be NULL, but the last
- * two. */
+ * three. */
 struct dirty_backend_ops {
 	uint32_t abi_version; /* FERRY_DIRTY_BACKEND_ABI */
 	uint32_t size;        /* sizeof(struct dirty_backend_ops) */
@@ -182,6 +182,14 @@ struct dirty_backend_ops {
 	 * whatever collect says.
 	 */
 	int (*still_there)(struct dirty_session *s, uint64_t start, uint64_t end);
+	/*
+	 * May be NULL: never.  @v, one whole VMA that shows the flag uw, is not what was armed (as far as the
+	 * caller knows): does it show it because of this session all the same, or because of the program? A
+	 * mapping may have moved and taken its registration along, or be what is left of one that grew.  For
+	 * backends with DIRTY_CAP_SHOWS_UW.  Target running or stopped, at any time between passes.  1: of
+	 * this session; 0: not, or not known.
+	 */
+	int (*owns)(struct dirty_session *s, const struct dirty_vma *v);
 };
 
 __attribute__((visibility("default"))) const struct dirty_backend_ops *ferry_dirty_backend(void);

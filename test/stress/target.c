@@ -18,6 +18,7 @@
 
 static char program[4096];
 static const struct way *way;
+static unsigned slower = 1; /* STRESS_PAUSE: pauses are so many times longer */
 
 void skip(const char *fmt, ...)
 {
@@ -94,7 +95,8 @@ void scribble(char *p, size_t n)
 
 void pause_us(unsigned us)
 {
-	const struct timespec t = {.tv_nsec = us * 1000l};
+	const uint64_t ns = us * 1000ull * slower;
+	const struct timespec t = {(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
 
 	nanosleep(&t, NULL);
 }
@@ -163,6 +165,8 @@ int main(int argc, char **argv)
 	const char *cgroup = argc == 4 && !strcmp(argv[1], "--cgroup") ? argv[2] : NULL;
 	const char *name = is_helper ? argv[2] : argv[argc - 1];
 
+	if (getenv("STRESS_PAUSE"))
+		slower = (unsigned)atoi(getenv("STRESS_PAUSE"));
 	way = argc > 1 ? find(name) : NULL;
 	if (!way) {
 		dprintf(2, "stress-target: no such way\n");

@@ -278,6 +278,13 @@ case_bad_backend() {
 	must_work "$ferry" pre-dump -t "$pid" -D "$dir/second" $with
 	must_fail 'killed by signal 6' "$ferry" pre-dump -t "$pid" -D "$dir/images" --prev-images-dir ../second $with
 	untouched
+	# What does not come back with the target in its hands
+	with="--backend hang-collect --backend-dir $plugins-hang --timeout 1"
+	must_fail 'did not come back from collect.* within 3 s' "$ferry" dump -t "$pid" -D "$dir/images" $with
+	rm -rf "$dir/second" && mkdir "$dir/second"
+	must_work "$ferry" pre-dump -t "$pid" -D "$dir/second" $with
+	must_fail 'did not come back from collect.* within 3 s' "$ferry" pre-dump -t "$pid" -D "$dir/images" --prev-images-dir ../second $with
+	untouched
 	# All that auto finds is broken: it says why, each.
 	must_fail 'empty.so.*not a shared object' "$ferry" track "$pid" --count 1 --interval 100ms --backend-dir "$broken"
 	must_fail 'crash-probe.so crashed' "$ferry" track "$pid" --count 1 --interval 100ms --backend-dir "$broken"

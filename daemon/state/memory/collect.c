@@ -8,6 +8,7 @@
 
 #include "base/util.h"
 #include "state/memory/huge.h"
+#include "track/calls.h"
 
 #define SPARE_VMAS 2048         /* of vm.max_map_count, which is 65530 */
 #define SPAN_VMA   (1ull << 20) /* see span_from */
@@ -51,7 +52,7 @@ static int arm_and_add(struct memory *m, struct memory_process *mp, const struct
 		add_unsure(plan, v->start, v->end);
 	if (final || !(m->backend.ops->kinds & DIRTY_KIND(v->kind)) || too_many_vmas(m, mp))
 		return 0;
-	int r = m->backend.ops->arm(mp->session, v, why, sizeof(why));
+	int r = backend_arm(&m->backend, mp->session, v, why, sizeof(why));
 
 	if (r == -ESRCH)
 		return error_set(e, ESRCH, "pid %d: track 0x%llx-0x%llx", mp->pid,
@@ -83,8 +84,8 @@ static int collect_piece(struct memory *m, struct memory_process *mp, const stru
 {
 	const struct dirty_range *ranges;
 	char why[256] = "";
-	ssize_t n = m->backend.ops->collect(mp->session, v, final ? DIRTY_FINAL : DIRTY_ROUND, &ranges, why,
-					    sizeof(why));
+	ssize_t n = backend_collect(&m->backend, mp->session, v, final ? DIRTY_FINAL : DIRTY_ROUND, &ranges,
+				    why, sizeof(why));
 
 	if (n == -ESRCH)
 		return error_set(e, ESRCH, "pid %d: collect written pages of 0x%llx-0x%llx", mp->pid,
@@ -246,8 +247,8 @@ static int plan_span(struct memory *m, struct memory_process *mp, size_t i, size
 	struct dirty_vma all = {.kind = dirty_kind(v[0]), .start = v[0]->start, .end = v[n - 1]->end};
 	const struct dirty_range *ranges;
 	char why[256] = "";
-	ssize_t count = m->backend.ops->collect(mp->session, &all, final ? DIRTY_FINAL : DIRTY_ROUND, &ranges,
-						why, sizeof(why)),
+	ssize_t count = backend_collect(&m->backend, mp->session, &all, final ? DIRTY_FINAL : DIRTY_ROUND,
+					&ranges, why, sizeof(why)),
 		at = 0;
 	int r = 0;
 
@@ -317,12 +318,15 @@ static void forget_unmapped(struct memory_process *mp)
 }
 
 /* The backend's begin or end of a pass. What fails there leaves nothing armed. */
-static int mark_pass(struct memory_process *mp,
-		     int (*slot)(struct dirty_session *s, enum dirty_collect_mode mode, char *why, size_t n),
+static int mark_pass(const struct memory *m, struct memory_process *mp,
+		     int (*slot)(const struct backend *b, struct dirty_session *s,
+				 enum dirty_collect_mode mode, char *why, size_t n),
 		     bool final, struct error *e)
 {
 	char why[256] = "";
-	int r = mp->session ? slot(mp->session, final ? DIRTY_FINAL : DIRTY_ROUND, why, sizeof(why)) : 0;
+	int r = mp->session
+			? slot(&m->backend, mp->session, final ? DIRTY_FINAL : DIRTY_ROUND, why, sizeof(why))
+			: 0;
 
 	if (r == -ESRCH)
 		return error_set(e, ESRCH, "pid %d: collect written pages", mp->pid);
@@ -334,12 +338,11 @@ static int mark_pass(struct memory_process *mp,
 int memory_collect(struct memory *m, struct process *p, bool final, struct error *e)
 {
 	struct memory_process *mp = p->data;
-	const struct dirty_backend_ops *ops = m->backend.ops;
 
 	memory_plan_clear(mp);
 	mp->plan = xcalloc(mp->mm->n_vmas + 1, sizeof(*mp->plan));
 	forget_unmapped(mp);
-	int r = ops ? mark_pass(mp, ops->begin, final, e) : 0;
+	int r = mark_pass(m, mp, backend_begin, final, e);
 
 	for (size_t i = 0, n; i < mp->mm->n_vmas && r >= 0; i += n) {
 		n = span_from(mp, i, final);
@@ -351,8 +354,8 @@ int memory_collect(struct memory *m, struct process *p, bool final, struct error
 		if (is_collected(mp->mm->vmas[i], final))
 			r = plan_vma(m, mp, mp->mm->vmas[i], final, e);
 	}
-	if (r >= 0 && ops)
-		r = mark_pass(mp, ops->end, final, e);
+	if (r >= 0)
+		r = mark_pass(m, mp, backend_end, final, e);
 	mp->collected = now_ns();
 	return r;
 }

@@ -271,6 +271,9 @@ void memory_objects_frozen(struct memory *m);
 Ferry__Objects *memory_objects_message(const struct memory *m);
 
 void mm_seen_free(void *seen);
+/* own_flags.c: VmFlags that our own tracking shows, and not the program's. */
+struct proc_maps;
+void memory_clear_own_flags(const struct memory *m, const struct memory_process *mp, struct proc_maps *maps);
 struct memory_object *memory_object(const struct memory *m, uint64_t id); /* or NULL */
 /* Id of the object that this file is, or 0. */
 uint64_t memory_object_find(const struct memory *m, uint64_t dev, uint64_t ino);

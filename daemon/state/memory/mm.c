@@ -233,8 +233,8 @@ static bool flags_are_due(const struct memory_process *mp)
 }
 
 /* Read maps, with flags where the last look cannot tell them. */
-static int read_maps(struct memory_process *mp, const struct mm_seen *old, bool fresh, struct proc_maps *maps,
-		     struct error *e)
+static int read_maps(const struct memory *m, struct memory_process *mp, const struct mm_seen *old, bool fresh,
+		     struct proc_maps *maps, struct error *e)
 {
 	pid_t pid = mp->pid;
 	int r = fresh ? read_flags(mp, maps, e) : proc_maps_read(pid, false, maps, e);
@@ -246,11 +246,8 @@ static int read_maps(struct memory_process *mp, const struct mm_seen *old, bool 
 	}
 	if (r >= 0 && maps->n == 0)
 		r = error_say(e, ESRCH, "pid %d has no memory any more", pid);
-	/* Write protection of our own tracking is none of the program's. */
-	for (size_t i = 0; r >= 0 && mp->shows_uw && i < maps->n; i++)
-		if (maps->v[i].vmflags & PROC_VM_UFFD_WP &&
-		    page_set_overlaps(&mp->armed, maps->v[i].start, maps->v[i].end))
-			maps->v[i].vmflags &= ~PROC_VM_UFFD_WP;
+	if (r >= 0)
+		memory_clear_own_flags(m, mp, maps);
 	return r;
 }
 
@@ -284,7 +281,7 @@ int memory_look(struct capture *c, struct process *p, bool *ret_exec, struct err
 		error_clear(e);
 		seen_free(seen);
 		seen = xcalloc(1, sizeof(*seen));
-		r = read_maps(mp, old, fresh, &seen->maps, e);
+		r = read_maps(c->memory, mp, old, fresh, &seen->maps, e);
 		if (r >= 0)
 			r = build_mm(c, p, &seen->maps, mp->mm, old, &mm, &seen->index, e);
 	}

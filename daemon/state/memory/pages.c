@@ -28,6 +28,7 @@
 #include "freeze/rescue.h"
 #include "procfs/pagemap.h"
 #include "state/memory/huge.h"
+#include "track/calls.h"
 
 #define SCAN_GAP (32 * PAGE_SIZE_BYTES)
 
@@ -166,7 +167,7 @@ int memory_track(struct memory *m, struct process *p, struct task *t, struct err
 		return 0;
 	/* A backend may make a userfaultfd in there: gone with us if we die before it is closed again. */
 	rescue_note_fd(p->pid, RESCUE_UFFD);
-	int r = m->backend.ops->attach(&target, &mp->session, why, sizeof(why));
+	int r = backend_attach(&m->backend, &target, &mp->session, why, sizeof(why));
 
 	rescue_clear_fd(p->pid);
 	mp->shows_uw = m->backend.ops->caps & DIRTY_CAP_SHOWS_UW;
@@ -185,7 +186,7 @@ void memory_detach(struct memory *m, struct process *p)
 	if (!mp)
 		return;
 	if (mp->session) {
-		m->backend.ops->detach(mp->session);
+		backend_detach(&m->backend, mp->session);
 		if (!(m->backend.ops->caps & DIRTY_CAP_KEEPS_THP))
 			huge_repair(mp, p->pidfd);
 	}

@@ -17,6 +17,7 @@
 #include <time.h>
 
 #include "base/util.h"
+#include "track/calls.h"
 
 /* Token bucket of --max-bandwidth: sleep until what was sent, as it went over the wire, is allowed. */
 static void pace(struct memory *m, uint64_t bytes)
@@ -163,10 +164,7 @@ static int put_buffer(struct sender *s, uint64_t addr, const uint8_t *b, size_t 
  */
 static bool was_there(const struct sender *s, uint64_t start, uint64_t end)
 {
-	const struct dirty_backend_ops *ops = s->m->backend.ops;
-
-	return s->final || !ops || !ops->still_there || !s->mp->session ||
-	       ops->still_there(s->mp->session, start, end) == 1;
+	return s->final || !s->mp->session || backend_still_there(&s->m->backend, s->mp->session, start, end);
 }
 
 static int put_read(struct sender *s, uint64_t addr, const uint8_t *b, size_t n, struct error *e)

@@ -39,6 +39,7 @@
 #include "base/util.h"
 #include "procfs/procfs.h"
 #include "state/memory/named.h"
+#include "track/calls.h"
 
 #define CALM_NS     100000000ull
 #define INIT_PID_NS 0xeffffffcu /* inode number of the first pid namespace (linux/nsfs.h) */
@@ -60,7 +61,7 @@ static bool may_be(const struct memory_object *o)
 /* Of the time since it was asked last. */
 static bool process_quiet(struct memory *m, struct memory_process *mp)
 {
-	bool told = mp->session && m->backend.ops->shared_sure(mp->session) == 1;
+	bool told = mp->session && backend_shared_sure(&m->backend, mp->session);
 	bool alone = forks_none(mp);
 
 	return told && alone && !mp->unseen_writes;
@@ -232,7 +233,7 @@ static bool collect_mapping(struct memory *m, struct memory_process *mp, const F
 	const struct dirty_vma dv = {.kind = DIRTY_VMA_SHARED, .start = v->start, .end = v->end};
 	const struct dirty_range *r;
 	char why[256] = "";
-	ssize_t n = m->backend.ops->collect(mp->session, &dv, DIRTY_FINAL, &r, why, sizeof(why));
+	ssize_t n = backend_collect(&m->backend, mp->session, &dv, DIRTY_FINAL, &r, why, sizeof(why));
 
 	for (ssize_t i = 0; i < n; i++)
 		if (r[i].flags & DIRTY_WRITTEN)
@@ -253,13 +254,13 @@ static void collect_process(struct memory *m, struct memory_process *mp)
 		if (!o || !o->sure)
 			continue;
 		if (!begun)
-			well = m->backend.ops->begin(mp->session, DIRTY_FINAL, why, sizeof(why)) == 0;
+			well = backend_begin(&m->backend, mp->session, DIRTY_FINAL, why, sizeof(why)) == 0;
 		begun = true;
 		if (!well || !collect_mapping(m, mp, v, o))
 			o->sure = false;
 	}
 	if (begun)
-		m->backend.ops->end(mp->session, DIRTY_FINAL, why, sizeof(why));
+		backend_end(&m->backend, mp->session, DIRTY_FINAL, why, sizeof(why));
 }
 
 void memory_objects_collect(struct memory *m)

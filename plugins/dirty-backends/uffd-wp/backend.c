@@ -364,6 +364,15 @@ static int shared_sure(struct dirty_session *s)
 	return sure;
 }
 
+/* Registering again changes nothing for the owner and is EBUSY for others.  Nobody's, which it was not a
+ * moment ago: registered, as arm would. */
+static int owns(struct dirty_session *s, const struct dirty_vma *v)
+{
+	bool own = v->kind == DIRTY_VMA_SHARED && s->shared.fd >= 0;
+
+	return uffd_register(own ? s->shared.fd : s->uffd, v->start, v->end) == 0;
+}
+
 static const struct dirty_backend_ops ops = {
 	.abi_version = FERRY_DIRTY_BACKEND_ABI,
 	.size = sizeof(ops),
@@ -382,6 +391,7 @@ static const struct dirty_backend_ops ops = {
 	.end = end,
 	.detach = detach,
 	.shared_sure = shared_sure,
+	.owns = owns,
 };
 
 const struct dirty_backend_ops *ferry_dirty_backend(void)

@@ -65,8 +65,8 @@ static void test_defects(void **state)
 	(void)state;
 	refused(plugins, "no-export", ENOEXEC, "does not export ferry_dirty_backend()");
 	refused(plugins, "null", ENOEXEC, "returned NULL");
-	refused(plugins, "abi", ENOEXEC, "(4711, need 4)");
-	refused(plugins, "old-abi", ENOEXEC, "(1, need 4)");
+	refused(plugins, "abi", ENOEXEC, "(4711, need 5)");
+	refused(plugins, "old-abi", ENOEXEC, "(1, need 5)");
 	refused(plugins, "unresolved", ENOEXEC, "ferry_no_such_function");
 	refused(plugins, "small", ENOEXEC, "too small");
 	refused(plugins, "no-name", ENOEXEC, "no name");

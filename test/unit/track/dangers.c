@@ -249,6 +249,77 @@ static void test_own_userfaultfd(void **state)
 	end(&t);
 }
 
+/* --- a registration that went elsewhere --------------------------------------------------------------- */
+
+#define ELSEWHERE (AREA + HUGE)
+#define GROWN     (AREA + 4 * HUGE)
+
+static void fill_two(void)
+{
+	memset(map_at(AREA, PAGES * P, MAP_SHARED | MAP_ANONYMOUS, -1), 1, PAGES * P);
+	memset(map_at(GROWN, PAGES * P, MAP_PRIVATE | MAP_ANONYMOUS, -1), 1, PAGES * P);
+}
+
+/* Shared memory that moves, and a mapping that grows and loses what it was. */
+static void move_and_grow(void)
+{
+	if (mremap(AREA, PAGES * P, PAGES * P, MREMAP_MAYMOVE | MREMAP_FIXED, ELSEWHERE) != ELSEWHERE ||
+	    mremap(GROWN, PAGES * P, 2 * PAGES * P, 0) != GROWN)
+		_exit(73);
+	munmap(GROWN, PAGES * P);
+}
+
+static void register_at_area(void)
+{
+	fill();
+	register_own(UFFDIO_REGISTER_MODE_WP);
+}
+
+static bool shows_uw(pid_t pid, const struct dirty_vma *v)
+{
+	struct proc_maps maps;
+	struct error e = ERROR_INIT;
+	bool yes = false, found = false;
+
+	assert_int_equal(proc_maps_read(pid, true, &maps, &e), 0);
+	for (size_t i = 0; i < maps.n; i++) {
+		if (maps.v[i].start != v->start || maps.v[i].end != v->end)
+			continue;
+		found = true;
+		yes = maps.v[i].vmflags & PROC_VM_UFFD_WP;
+	}
+	proc_maps_deinit(&maps);
+	assert_true(found);
+	return yes;
+}
+
+/* What shows our write protection at an address that nobody armed is told from what the program protects. */
+static void test_moved_registration(void **state)
+{
+	(void)state;
+	static void (*const steps[])(void) = {fill_two, move_and_grow, register_at_area};
+	const struct dirty_vma shared = {area.start, area.end, DIRTY_VMA_SHARED, 0},
+			       grown = {area.start + 4 * HUGE, area.end + 4 * HUGE, DIRTY_VMA_ANON, 0},
+			       moved = {area.start + HUGE, area.end + HUGE, DIRTY_VMA_SHARED, 0},
+			       rest = {grown.end, grown.end + PAGES * P, DIRTY_VMA_ANON, 0};
+	struct target t;
+
+	if (!(backend.ops->caps & DIRTY_CAP_SHOWS_UW))
+		skip();
+	begin(&t, steps);
+	assert_int_equal(pass(&t, true, DIRTY_ROUND, &shared, NULL), 0);
+	assert_int_equal(pass(&t, true, DIRTY_ROUND, &grown, NULL), 0);
+	tell(&t, 1);
+	assert_true(shows_uw(t.pid, &moved));
+	assert_true(shows_uw(t.pid, &rest));
+	assert_int_equal(backend.ops->owns(t.session, &moved), 1);
+	assert_int_equal(backend.ops->owns(t.session, &rest), 1);
+	tell(&t, 2);
+	assert_true(shows_uw(t.pid, &area));
+	assert_int_equal(backend.ops->owns(t.session, &area), 0);
+	end(&t);
+}
+
 static void miss(void)
 {
 	map_at(AREA, PAGES * P, MAP_PRIVATE | MAP_ANONYMOUS, -1);
@@ -301,7 +372,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_untracked_in_the_middle), cmocka_unit_test(test_dropped_huge_page),
 		cmocka_unit_test(test_empty_hugetlb),           cmocka_unit_test(test_guards_in_file_maps),
 		cmocka_unit_test(test_own_userfaultfd),         cmocka_unit_test(test_missing_page),
-		cmocka_unit_test(test_no_descriptor_is_left),
+		cmocka_unit_test(test_no_descriptor_is_left),   cmocka_unit_test(test_moved_registration),
 	};
 	char exe[PATH_MAX];
 	struct error e = ERROR_INIT;
