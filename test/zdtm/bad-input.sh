@@ -278,13 +278,6 @@ case_bad_backend() {
 	must_work "$ferry" pre-dump -t "$pid" -D "$dir/second" $with
 	must_fail 'killed by signal 6' "$ferry" pre-dump -t "$pid" -D "$dir/images" --prev-images-dir ../second $with
 	untouched
-	# What does not come back with the target in its hands
-	with="--backend hang-collect --backend-dir $plugins-hang --timeout 1"
-	must_fail 'did not come back from collect.* within 3 s' "$ferry" dump -t "$pid" -D "$dir/images" $with
-	rm -rf "$dir/second" && mkdir "$dir/second"
-	must_work "$ferry" pre-dump -t "$pid" -D "$dir/second" $with
-	must_fail 'did not come back from collect.* within 3 s' "$ferry" pre-dump -t "$pid" -D "$dir/images" --prev-images-dir ../second $with
-	untouched
 	# All that auto finds is broken: it says why, each.
 	must_fail 'empty.so.*not a shared object' "$ferry" track "$pid" --count 1 --interval 100ms --backend-dir "$broken"
 	must_fail 'crash-probe.so crashed' "$ferry" track "$pid" --count 1 --interval 100ms --backend-dir "$broken"
@@ -294,6 +287,21 @@ case_bad_backend() {
 		[ $rc -lt 124 ] || fail "check of the backends in $name ended with $rc"
 		grep -q 'abi.so.*another version\|nonexistent.*No such file' "$dir/out" || fail "check does not say what is wrong in $name"
 	done
+	untouched
+	finish A
+}
+
+# One that does not come back with the target in its hands: not waited for longer than it may take.
+case_backend_hangs() {
+	local with="--backend hang-collect --backend-dir $bin/../test-backends-hang --timeout 1"
+	[ -e "$bin/../test-backends-hang/hang-collect.so" ] || skip "no test-backends-hang: not built"
+	start mixture
+	take_snapshot proc.before
+	mkdir "$dir/images" "$dir/second"
+	must_fail 'hang-collect did not come back from collect.* within 3 s' "$ferry" dump -t "$pid" -D "$dir/images" $with
+	untouched
+	must_work "$ferry" pre-dump -t "$pid" -D "$dir/second" $with
+	must_fail 'hang-collect did not come back from collect.* within 3 s' "$ferry" pre-dump -t "$pid" -D "$dir/images" --prev-images-dir ../second $with
 	untouched
 	finish A
 }
@@ -383,4 +391,4 @@ case_peer_dies() {
 }
 
 run_cases "no-such-pid kernel-thread oneself unwritable-directory full-directory cut-image flipped-bit newer-image other-architecture pid-taken
-	child-pid-taken pid-of-a-zombie mapped-file-missing mapped-file-changed bad-backend no-peer peer-speaks-something-else peer-says-nothing peer-hangs-up peer-dies" "$@"
+	child-pid-taken pid-of-a-zombie mapped-file-missing mapped-file-changed bad-backend backend-hangs no-peer peer-speaks-something-else peer-says-nothing peer-hangs-up peer-dies" "$@"
