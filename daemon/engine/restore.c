@@ -26,6 +26,7 @@
 #include "engine/kin.h"
 #include "engine/skeleton.h"
 #include "state/files/files.h"
+#include "state/ipc/ipc.h"
 #include "state/memory/memory.h"
 
 static struct host_object *find_object(struct restore *r, uint64_t id, bool ghost)
@@ -394,6 +395,7 @@ void restore_free(struct restore *r)
 		discard_objects(r);
 	}
 	files_rebuild_free(&r->rebuild, r->started);
+	ipc_rebuild_free(&r->rebuild, r->started);
 	lazy_free(r);
 	for (size_t i = 0; i < r->skeletons.tree->n; i++)
 		skeleton_data_free(r->skeletons.tree->procs[i]);

@@ -15,6 +15,7 @@
 #include "freeze/cgroup.h"
 #include "procfs/procfs.h"
 #include "state/files/files.h"
+#include "state/ipc/ipc.h"
 #include "state/files/userfaultfd.h"
 #include "state/memory/named.h"
 #include "track/calls.h"
@@ -381,6 +382,7 @@ void session_close(struct session *s)
 	for (size_t i = 0; s->tree && i < s->tree->n; i++)
 		memory_detach(s->memory, s->tree->procs[i]);
 	files_capture_free(&s->capture);
+	ipc_capture_free(&s->capture);
 	kin_free(s->kin, s->n_kin);
 	free(s->gone);
 	tree_free(s->tree);

@@ -91,6 +91,7 @@ struct capture {
 	void *sockets; /* of state/sockets */
 	void *tcp;     /* of state/sockets/tcp_capture.c */
 	void *memory;  /* of state/memory */
+	void *ipc;     /* of state/ipc */
 };
 
 struct rebuild {
@@ -109,6 +110,7 @@ struct rebuild {
 	void *sockets;
 	void *tcp; /* of state/sockets/tcp_rebuild.c */
 	void *memory;
+	void *ipc;
 };
 
 /* Batch argument: the result of an entry that opened the host's pidfd inside the skeleton. files/fdtable.c

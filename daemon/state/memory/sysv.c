@@ -16,15 +16,13 @@
 #include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/util.h"
+#include "state/ipc/next_id.h"
 #include "state/memory/named.h"
 
-#define NEXT_ID "/proc/sys/kernel/shm_next_id"
-#define TRIES   20 /* somebody else may make a segment between the two steps */
-#define KEEP_ID ((uid_t)-1)
+#define TRIES 20 /* somebody else may make a segment between the two steps */
 
 #ifndef SHM_DEST
 #define SHM_DEST   01000
@@ -163,48 +161,29 @@ int sysv_check(const Ferry__Object *o, struct error *e)
 		o->sysv->key, id, id);
 }
 
-static int ask_for_id(int id, struct error *e)
+struct segment {
+	size_t size;
+	int mode;
+};
+
+static int get_segment(void *ctx, key_t key)
 {
-	cleanup_close int fd = open(NEXT_ID, O_WRONLY | O_CLOEXEC);
-	char text[16];
-	int n = snprintf(text, sizeof(text), "%d", id);
+	const struct segment *s = ctx;
 
-	return fd >= 0 && write(fd, text, n) == n
-		       ? 0
-		       : error_set(e, errno, "ask for System V segment id %d in " NEXT_ID, id);
-}
-
-/* The effective ids alone, of this thread alone: the way back stays open. */
-static int get_as_creator(const Ferry__SysvSegment *s, key_t key, size_t size)
-{
-	int flags = IPC_CREAT | IPC_EXCL | (s->mode & 0777);
-
-	if (syscall(SYS_setresgid, KEEP_ID, s->cgid, KEEP_ID) < 0)
-		return -errno;
-	int id = syscall(SYS_setresuid, KEEP_ID, s->cuid, KEEP_ID) < 0 ? -errno : 0;
-
-	if (id == 0) {
-		id = shmget(key, size, flags);
-		id = id < 0 ? -errno : id;
-	}
-	if (syscall(SYS_setresuid, KEEP_ID, getuid(), KEEP_ID) < 0 ||
-	    syscall(SYS_setresgid, KEEP_ID, getgid(), KEEP_ID) < 0)
-		abort(); /* going on with another's rights would be worse */
-	return id;
+	return shmget(key, s->size, IPC_CREAT | IPC_EXCL | s->mode);
 }
 
 static int make(const Ferry__Object *o, struct error *e)
 {
 	const Ferry__SysvSegment *s = o->sysv;
 	key_t key = s->mode & SHM_DEST ? (key_t)s->name_key : s->key;
+	struct segment want = {o->size, s->mode & 0777};
 	int id = -1;
 
 	for (int i = 0; i < TRIES; i++) {
-		int r = ask_for_id(s->id, e);
-
-		if (r < 0)
-			return r;
-		id = get_as_creator(s, key, o->size);
+		id = next_id_get("shm", s->id, s->cuid, s->cgid, key, get_segment, &want, e);
+		if (error_is(e))
+			return id;
 		/* The key of one that is marked for removal is free again: another may have it, and this one
 		 * only loses the name that maps shows. */
 		if (id == -EEXIST && s->mode & SHM_DEST && key) {
@@ -218,7 +197,8 @@ static int make(const Ferry__Object *o, struct error *e)
 		if (id == s->id)
 			return 0;
 		shmctl(id, IPC_RMID, NULL);
-		r = find(o, e);
+		int r = find(o, e);
+
 		if (r != 0)
 			return r < 0 ? r : error_say(e, EEXIST, "System V segment id %d is taken", s->id);
 	}
