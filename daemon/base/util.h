@@ -84,6 +84,7 @@ int readlink_at(int dirfd, const char *path, char **ret);
 
 /* Monotonic time in nanoseconds. */
 uint64_t now_ns(void);
+uint64_t thread_ns(void); /* the processor's time that the calling thread has used */
 
 /* Where installed parts live: @name is "parasite.bin" or "backends". Order: --libdir (set by
  * paths_set_libdir), $FERRY_LIBDIR, the installed directory, the build tree. malloc'ed path, or -ENOENT in

@@ -34,7 +34,7 @@ static double cost(const struct choice *c, const struct choice_seen *s)
 {
 	double wire = s->ratio * link_ns(c);
 
-	if (c->hurry)
+	if (c->hurry || c->round.wire < WINDOW)
 		return s->cpu_ns + s->cpu_ns / UNPACK_PART + wire;
 	return MAX(s->cpu_ns, wire);
 }
@@ -88,13 +88,13 @@ void choice_packed(struct choice *c, enum codec codec, uint64_t bytes, uint64_t 
 
 static bool waited(const struct choice_flow *f)
 {
-	return f->sending_ns > f->elapsed_ns / 4 && (double)f->sending_ns > (double)f->wire * FAST_NS / 2;
+	return f->waited_ns > f->elapsed_ns / 4 && (double)f->waited_ns > (double)f->wire * FAST_NS / 2;
 }
 
-static void add(struct choice_flow *f, uint64_t wire, uint64_t sending_ns, uint64_t elapsed_ns)
+static void add(struct choice_flow *f, uint64_t wire, uint64_t waited_ns, uint64_t elapsed_ns)
 {
 	f->wire += wire;
-	f->sending_ns += sending_ns;
+	f->waited_ns += waited_ns;
 	f->elapsed_ns += elapsed_ns;
 }
 
@@ -103,12 +103,12 @@ static double per_byte(const struct choice_flow *f)
 	return (double)f->elapsed_ns / (double)f->wire;
 }
 
-void choice_sent(struct choice *c, uint64_t wire, uint64_t sending_ns, uint64_t elapsed_ns)
+void choice_sent(struct choice *c, uint64_t wire, uint64_t waited_ns, uint64_t elapsed_ns)
 {
 	struct choice_flow *w = &c->window;
 
-	add(w, wire, sending_ns, elapsed_ns);
-	add(&c->round, wire, sending_ns, elapsed_ns);
+	add(w, wire, waited_ns, elapsed_ns);
+	add(&c->round, wire, waited_ns, elapsed_ns);
 	if (w->wire < WINDOW)
 		return;
 	if (waited(w))
@@ -127,11 +127,12 @@ void choice_arrived(struct choice *c, uint64_t ns)
 	add(r, 0, ns, ns);
 	if (r->wire >= WINDOW && (waited(r) || per_byte(r) < c->link_ns))
 		c->link_ns = per_byte(r);
+	c->long_round = r->wire >= WINDOW;
 	c->window = c->round = (struct choice_flow){0};
 }
 
-/* A byte of page data, as it would go now. */
-static double cost_now(const struct choice *c)
+/* A byte of page data, as it would go. */
+static double cost_of(const struct choice *c)
 {
 	enum codec i = choice_pick(c);
 
@@ -140,10 +141,11 @@ static double cost_now(const struct choice *c)
 
 double choice_stop_factor(const struct choice *c)
 {
-	struct choice at_stop = *c;
+	struct choice in_round = *c, at_stop = *c;
 
+	in_round.round.wire = c->long_round ? WINDOW : 0;
 	at_stop.hurry = true;
-	double now = cost_now(c), then = cost_now(&at_stop);
+	double now = cost_of(&in_round), then = cost_of(&at_stop);
 
 	return now > 0 && then > now ? then / now : 1;
 }

@@ -4,10 +4,10 @@
  * Is it worth packing page data, and with what?  Pure functions of what has been seen: time and outcome of
  * packing, and how long the link takes for a byte.  Nothing here reads a clock.
  *
- * While rounds run the link works on while we pack the next record, so a byte costs whichever of the two
- * takes longer.  At the stop there is hardly a next record: it costs the sum, and what the other side needs
- * for unpacking.  So packing may pay in the rounds and not at the stop, where it must not be done for its own
- * sake.
+ * In a long round the link works on while we pack the next record, so a byte costs whichever of the two takes
+ * longer.  At its beginning, in a short round, and at the stop there is nothing on the way meanwhile: it
+ * costs the sum, and what the other side needs for unpacking.  So packing may pay in long rounds and not at
+ * the stop, where it must not be done for its own sake.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -36,8 +36,9 @@ struct choice {
 		uint64_t due;  /* when it is to be sampled again (the caller's clock) */
 	} codec[CODECS];
 	struct choice_flow {
-		uint64_t wire, sending_ns, elapsed_ns;
+		uint64_t wire, waited_ns, elapsed_ns;
 	} window, round; /* since the link was looked at last; since it was idle */
+	bool long_round; /* the last one that ended */
 };
 
 /* @max_bandwidth: bytes/s; 0: no limit. */
@@ -49,8 +50,9 @@ enum codec choice_sample(const struct choice *c, uint64_t now);
 /* @bytes of page data became @packed in @ns. @sample: for nothing but that. */
 void choice_packed(struct choice *c, enum codec codec, uint64_t bytes, uint64_t packed, uint64_t ns,
 		   bool sample, uint64_t now);
-/* @wire bytes went, which took @sending_ns, @elapsed_ns after what went before them. */
-void choice_sent(struct choice *c, uint64_t wire, uint64_t sending_ns, uint64_t elapsed_ns);
+/* @wire bytes went @elapsed_ns after what went before them; @waited_ns of that the link let us wait (not: we
+ * were busy giving them to it). */
+void choice_sent(struct choice *c, uint64_t wire, uint64_t waited_ns, uint64_t elapsed_ns);
 /* All that went has arrived, @ns after the last of it was given to the link, which is idle now. */
 void choice_arrived(struct choice *c, uint64_t ns);
 /* Frozen, page data take so many times as long: 1 or more. */

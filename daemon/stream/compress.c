@@ -39,11 +39,12 @@ static int put(struct stream_out *s, const struct wire_record *h, const uint8_t 
 	       const void *data, size_t size, struct error *e)
 {
 	struct packing *p = &s->packing;
-	uint64_t t0 = now_ns(), since = p->last ? p->last : t0;
+	uint64_t t0 = now_ns(), busy = thread_ns(), since = p->last ? p->last : t0;
 	int rc = record_out_put(s->map, h, table, table_size, data, size, e);
 
 	p->last = now_ns();
-	choice_sent(&p->choice, table_size + size, p->last - t0, p->last - since);
+	busy = MIN(thread_ns() - busy, p->last - t0);
+	choice_sent(&p->choice, table_size + size, p->last - t0 - busy, p->last - since);
 	return rc;
 }
 

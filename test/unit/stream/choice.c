@@ -10,7 +10,7 @@
 
 /* A machine and a link: ns per byte. What is not packed is read, which takes time as well. */
 struct world {
-	double read, link;
+	double read, copy, link;
 	double cpu[CODECS], ratio[CODECS];
 	double queue; /* bytes that are in the buffers of the link */
 	uint64_t now;
@@ -41,15 +41,15 @@ static enum codec send_chunk(struct choice *c, struct world *w, uint64_t bytes)
 		choice_packed(c, used, bytes, (uint64_t)wire, ns, false, w->now);
 	}
 	w->queue = MAX(0.0, w->queue - (double)(w->now - t0) / w->link);
-	uint64_t sending = (uint64_t)(0.2 * wire); /* a copy into the buffer */
+	uint64_t copying = (uint64_t)(w->copy * wire), waited = 0; /* into the buffer */
 
-	w->queue = MAX(0.0, w->queue + wire - (double)sending / w->link);
+	w->queue = MAX(0.0, w->queue + wire - (double)copying / w->link);
 	if (w->queue > BUFFER) {
-		sending += (uint64_t)((w->queue - BUFFER) * w->link);
+		waited = (uint64_t)((w->queue - BUFFER) * w->link);
 		w->queue = BUFFER;
 	}
-	w->now += sending;
-	choice_sent(c, (uint64_t)wire, sending, w->now - t0);
+	w->now += copying + waited;
+	choice_sent(c, (uint64_t)wire, waited, w->now - t0);
 	return used;
 }
 
@@ -74,8 +74,12 @@ static enum codec send_all(struct choice *c, struct world *w, uint64_t bytes)
 
 static struct world world(double link)
 {
-	return (struct world){
-		.read = 0.6, .link = link, .cpu = {0, 1.6, 3.5}, .ratio = {1, 0.5, 0.35}, .now = 1};
+	return (struct world){.read = 0.6,
+			      .copy = 0.2,
+			      .link = link,
+			      .cpu = {0, 1.6, 3.5},
+			      .ratio = {1, 0.5, 0.35},
+			      .now = 1};
 }
 
 static struct choice choice(enum compress_mode mode)
@@ -99,6 +103,18 @@ static void test_fast_link(void **state)
 	arrive(&c, &w);
 	c.hurry = true;
 	assert_int_equal(choice_pick(&c), CODEC_NONE);
+	assert_false(choice_link_is_slow(&c));
+}
+
+/* To a host on the same machine, giving bytes to the link is work, and no sign of a slow one. */
+static void test_work_is_no_waiting(void **state)
+{
+	(void)state;
+	struct choice c = choice(COMPRESS_AUTO);
+	struct world w = world(0.4);
+
+	w.copy = 3;
+	assert_int_equal(send_all(&c, &w, 400 * MIB), CODEC_NONE);
 	assert_false(choice_link_is_slow(&c));
 }
 
@@ -175,6 +191,21 @@ static void test_short_rounds(void **state)
 	w.now += 50000000;
 	choice_arrived(&c, 50000000);
 	assert_true(c.link_ns == before);
+}
+
+/* Packing pays where it is done beside the sending, which it is not in a round of a few pages. */
+static void test_short_round_costs_all(void **state)
+{
+	(void)state;
+	struct choice c = choice(COMPRESS_AUTO);
+	struct world w = world(5);
+
+	w.cpu[CODEC_LZ4] = 9;
+	assert_int_equal(send_all(&c, &w, 128 * MIB), CODEC_ZSTD); /* max(3.5, 0.35 * 5) */
+	arrive(&c, &w);
+	assert_int_equal(send_chunk(&c, &w, 65536), CODEC_NONE); /* 3.5 + 3.5 / 3 + 0.35 * 5 */
+	arrive(&c, &w);
+	assert_true(choice_stop_factor(&c) == 1);
 }
 
 /* A link that has become faster is believed. */
@@ -268,6 +299,7 @@ static void test_stop_factor(void **state)
 	w = world(5);
 	w.cpu[CODEC_LZ4] = 9;
 	send_all(&c, &w, 128 * MIB);
+	arrive(&c, &w);
 	/* 3.5 in rounds, 5 at the stop */
 	assert_in_range((int)(choice_stop_factor(&c) * 100), 120, 170);
 	assert_false(c.hurry);
@@ -281,11 +313,18 @@ static void test_stop_factor(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_fast_link),      cmocka_unit_test(test_slow_links),
-		cmocka_unit_test(test_nothing_to_win), cmocka_unit_test(test_content_changes),
-		cmocka_unit_test(test_short_rounds),   cmocka_unit_test(test_faster),
-		cmocka_unit_test(test_orders),         cmocka_unit_test(test_stop),
-		cmocka_unit_test(test_limit),          cmocka_unit_test(test_stop_factor),
+		cmocka_unit_test(test_fast_link),
+		cmocka_unit_test(test_work_is_no_waiting),
+		cmocka_unit_test(test_short_round_costs_all),
+		cmocka_unit_test(test_slow_links),
+		cmocka_unit_test(test_nothing_to_win),
+		cmocka_unit_test(test_content_changes),
+		cmocka_unit_test(test_short_rounds),
+		cmocka_unit_test(test_faster),
+		cmocka_unit_test(test_orders),
+		cmocka_unit_test(test_stop),
+		cmocka_unit_test(test_limit),
+		cmocka_unit_test(test_stop_factor),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
