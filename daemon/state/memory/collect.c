@@ -185,6 +185,32 @@ static void look_again(struct memory_process *mp, struct page_plan *plan, bool f
 	page_set_deinit(&ripe);
 }
 
+/* Bytes of what @v maps, as the layout has it; 0: not known, or a device. */
+static uint64_t backing_size(const struct memory *m, const Ferry__Vma *v)
+{
+	const struct memory_object *o = v->object ? memory_object(m, v->object) : NULL;
+
+	return v->kind == FERRY__VMA_KIND__VMA_FILE ? v->file_size : o ? o->size : 0;
+}
+
+/* Behind the end of a file there are no pages. What is found there belongs to another mapping, made since the
+ * layout was read, or the file has grown: a later round has it, with its layout. */
+static void put_off_beyond(const struct memory *m, struct memory_process *mp, const Ferry__Vma *v,
+			   struct page_plan *plan)
+{
+	uint64_t size = backing_size(m, v), end = size > v->offset ? v->start + (size - v->offset) : v->start;
+	struct page_set beyond = PAGE_SET_INIT, late = PAGE_SET_INIT;
+
+	if (!size)
+		return;
+	page_set_add(&beyond, MIN((end + plan->unit - 1) / plan->unit * plan->unit, v->end), v->end);
+	page_set_and(&plan->written, &beyond, &late);
+	page_set_merge(&mp->unread, &late);
+	page_set_remove(&plan->written, &late);
+	page_set_deinit(&beyond);
+	page_set_deinit(&late);
+}
+
 static bool is_collected(const Ferry__Vma *v, bool final)
 {
 	if (layout_is_special(v) || (v->flags & FERRY__VMA_FLAG__VMA_DROPPABLE))
@@ -213,6 +239,8 @@ static int plan_vma(struct memory *m, struct memory_process *mp, const Ferry__Vm
 		return 0;
 	}
 	look_again(mp, plan, final);
+	if (!final)
+		put_off_beyond(m, mp, v, plan);
 	return 0;
 }
 
@@ -266,6 +294,8 @@ static int plan_span(struct memory *m, struct memory_process *mp, size_t i, size
 		for (ssize_t j = at; j < count && ranges[j].start < plan->end; j++)
 			add_range(plan, &ranges[j], final);
 		look_again(mp, plan, final);
+		if (!final)
+			put_off_beyond(m, mp, v[k], plan);
 	}
 	return r;
 }

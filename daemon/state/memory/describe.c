@@ -93,15 +93,42 @@ static int describe_segment(struct capture *c, pid_t pid, const struct proc_vma 
 	return 0;
 }
 
+/* What is mapped there, for questions (O_PATH). By now that may be another file than when @v was read:
+ * -ENOENT then, as if nothing was there. */
+static int open_mapped(pid_t pid, const struct proc_vma *v, struct error *e)
+{
+	cleanup_free char *link = xasprintf("/proc/%d/map_files/%llx-%llx", pid, (unsigned long long)v->start,
+					    (unsigned long long)v->end),
+			  *name = NULL;
+	cleanup_close int fd = open(link, O_PATH | O_CLOEXEC);
+
+	if (fd < 0)
+		return error_set(e, errno, "pid %d: open the file mapped at 0x%llx (%s)", pid,
+				 (unsigned long long)v->start, v->path);
+	cleanup_free char *own = xasprintf("/proc/self/fd/%d", fd);
+	int r = readlink_at(AT_FDCWD, own, &name);
+
+	if (r < 0)
+		return error_set(e, -r, "name of the file that pid %d has mapped at 0x%llx", pid,
+				 (unsigned long long)v->start);
+	if (*v->path == '/' && strcmp(name, v->path) != 0)
+		return error_set(e, ENOENT, "pid %d: at 0x%llx %s is mapped, no longer %s", pid,
+				 (unsigned long long)v->start, name, v->path);
+	return TAKE_FD(fd);
+}
+
 /* A file-like mapping: what is behind it decides the kind. */
 static int describe_file(struct capture *c, pid_t pid, const struct proc_vma *v, Ferry__Vma *out,
 			 struct error *e)
 {
-	cleanup_free char *link = xasprintf("/proc/%d/map_files/%llx-%llx", pid, (unsigned long long)v->start,
-					    (unsigned long long)v->end);
+	cleanup_close int mapped = open_mapped(pid, v, e);
 	struct stat st, now;
 
-	if (stat(link, &st) < 0)
+	if (mapped < 0)
+		return mapped;
+	cleanup_free char *link = xasprintf("/proc/self/fd/%d", mapped);
+
+	if (fstat(mapped, &st) < 0)
 		return error_set(e, errno, "pid %d: stat of the file mapped at 0x%llx (%s)", pid,
 				 (unsigned long long)v->start, v->path);
 	if (!strncmp(v->path, "/SYSV", 5) && st.st_nlink == 0 && st.st_ino == v->ino && v->shared)
