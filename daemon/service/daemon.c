@@ -13,55 +13,54 @@
 #include <sys/wait.h>
 
 #include "base/util.h"
-#include "service/job.h"
 #include "service/msg.h"
-#include "service/status.h"
-#include "service/waiting.h"
-#include "service/worker.h"
+#include "service/peers.h"
 
-#define MAX_LISTENERS 8
-#define END_MS        30000
-#define HEIR_MS       2000 /* look for what the dead left behind */
-#define SWEEP_MS      (6 * 3600 * 1000)
-
-struct peer {
-	struct worker worker;
-	struct job_status status;
-	struct applicant applicant;
-	char name[80]; /* address and port */
-};
-
-struct daemon {
-	const struct daemon_options *o;
-	const int *listeners;
-	size_t n_listeners;
-	int control, signals;
-	struct peer *peers; /* max_peers; worker.pid 0: free */
-	size_t n_peers;
-	struct waiting_room waiting;
-	struct peer heir; /* sees to what the dead left behind */
-	uint64_t looked, swept;
-	uint64_t ending; /* since when; 0: not */
-};
+#define END_MS   30000
+#define HEIR_MS  2000 /* look for what the dead left behind */
+#define SWEEP_MS (6 * 3600 * 1000)
 
 struct service { /* what a worker gets */
 	const struct daemon_options *o;
 	int sock;
 };
 
-static void say(const struct daemon *d, int level, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
-static void say(const struct daemon *d, int level, const char *fmt, ...)
+static void write_log(const struct daemon *d, int level, const struct log_about *about, const char *name,
+		      const char *fmt, va_list ap)
 {
 	char text[1024];
-	va_list ap;
+	int n = snprintf(text, sizeof(text), "%s%s", name, *name ? ": " : "");
 
 	if (level > d->o->log_level || !d->o->log)
 		return;
+	vsnprintf(text + n, sizeof(text) - (size_t)n, fmt, ap);
+	d->o->log(level, text, about);
+}
+
+void daemon_say(const struct daemon *d, int level, const char *fmt, ...)
+{
+	static const struct log_about nobody = {0};
+	va_list ap;
+
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	write_log(d, level, &nobody, "", fmt, ap);
 	va_end(ap);
-	d->o->log(level, text);
+}
+
+void daemon_say_of(const struct daemon *d, const struct peer *p, int level, const char *fmt, ...)
+{
+	const struct log_about about = {p->name, p->status.uuid, p->status.target};
+	va_list ap;
+
+	va_start(ap, fmt);
+	write_log(d, level, &about, p->name, fmt, ap);
+	va_end(ap);
+}
+
+static void count_refusal(struct daemon *d, enum metrics_refusal why)
+{
+	if (d->o->monitor)
+		monitor_metrics(d->o->monitor)->refused[why]++;
 }
 
 /* --- a worker ----------------------------------------------------------------------------------- */
@@ -88,11 +87,12 @@ static int inherit(void *ctx, int sock, const struct events *ev, struct error *e
 	return s->o->recover(&s->o->serve_options, ev, e);
 }
 
-#define MAX_OWN (MAX_LISTENERS + 5 + 1024 + WAITING_MAX)
+#define MAX_OWN (MAX_LISTENERS + 5 + 1024 + WAITING_MAX + MONITOR_MAX)
 
 /* Descriptors that a worker has no use for, ended by -1. */
 static void own_fds(const struct daemon *d, int own[MAX_OWN])
 {
+	struct pollfd p[MONITOR_MAX];
 	size_t n = 0;
 
 	for (size_t i = 0; i < d->n_listeners; i++)
@@ -105,16 +105,32 @@ static void own_fds(const struct daemon *d, int own[MAX_OWN])
 		own[n++] = d->heir.worker.pidfd;
 	}
 	for (size_t i = 0; i < d->o->max_peers; i++) {
-		const struct peer *p = &d->peers[i];
+		const struct worker *w = &d->peers[i].worker;
 
-		if (p->worker.pid > 0 && n + 3 + WAITING_MAX < MAX_OWN) {
-			own[n++] = p->worker.sock;
-			own[n++] = p->worker.pidfd;
+		if (w->pid > 0 && n + 3 + WAITING_MAX + MONITOR_MAX < MAX_OWN) {
+			own[n++] = w->sock;
+			own[n++] = w->pidfd;
 		}
 	}
 	for (size_t i = 0; i < d->waiting.n; i++)
 		own[n++] = d->waiting.w[i].sock;
+	for (size_t i = 0, k = monitor_poll(d->o->monitor, p); i < k; i++)
+		if (p[i].fd >= 0)
+			own[n++] = p[i].fd;
 	own[n] = -1;
+}
+
+/* Has its host as many connections as one may have? This one itself does not count. */
+static bool is_crowding(const struct daemon *d, const char *name)
+{
+	size_t host = (size_t)(strstr(name, " port ") - name) + 1;
+	unsigned n = 0;
+
+	if (!d->o->max_per_host || !strncmp(name, "127.", 4) || !strncmp(name, "::1 ", 4))
+		return false;
+	for (size_t i = 0; i < d->o->max_peers; i++)
+		n += d->peers[i].worker.pid > 0 && !strncmp(d->peers[i].name, name, host);
+	return n >= d->o->max_per_host;
 }
 
 static void start_peer(struct daemon *d, int sock, const char *name)
@@ -128,7 +144,14 @@ static void start_peer(struct daemon *d, int sock, const char *name)
 		if (d->peers[i].worker.pid <= 0)
 			free_one = &d->peers[i];
 	if (!free_one) {
-		say(d, 2, "%s turned away: %u peers are being served", name, d->o->max_peers);
+		daemon_say(d, 2, "%s turned away: %u peers are being served", name, d->o->max_peers);
+		count_refusal(d, REFUSED_CROWDED);
+		return;
+	}
+	if (is_crowding(d, name)) {
+		daemon_say(d, 2, "%s turned away: %u connections of this host are being served", name,
+			   d->o->max_per_host);
+		count_refusal(d, REFUSED_PEER);
 		return;
 	}
 	own_fds(d, own);
@@ -136,7 +159,7 @@ static void start_peer(struct daemon *d, int sock, const char *name)
 	snprintf(free_one->name, sizeof(free_one->name), "%s", name);
 	status_init(&free_one->status, "receive", 0);
 	if (worker_start(&free_one->worker, serve, &s, d->o->log_level, own, &e) < 0) {
-		say(d, 1, "%s turned away: %s", name, e.text);
+		daemon_say(d, 1, "%s turned away: %s", name, e.text);
 		free_one->worker.pid = 0;
 		return;
 	}
@@ -164,7 +187,7 @@ static void look_for_left(struct daemon *d)
 	d->heir = (struct peer){.worker = WORKER_INIT, .name = "recovery"};
 	status_init(&d->heir.status, "resume", 0);
 	if (worker_start(&d->heir.worker, inherit, &s, d->o->log_level, own, &e) < 0) {
-		say(d, 1, "%s", e.text);
+		daemon_say(d, 1, "%s", e.text);
 		d->heir.worker.pid = 0;
 	}
 }
@@ -187,10 +210,14 @@ static void accept_peer(struct daemon *d, int listener)
 	getnameinfo((struct sockaddr *)&a, len, host, sizeof(host), port, sizeof(port),
 		    NI_NUMERICHOST | NI_NUMERICSERV);
 	snprintf(name, sizeof(name), "%s port %s", host, port);
-	say(d, 3, "%s connected", name);
+	daemon_say(d, 3, "%s connected", name);
 	waiting_add(&d->waiting, sock, name, &gone);
-	if (gone.sock >= 0)
-		say(d, 2, "%s turned away: it said nothing, and %d others wait", gone.name, WAITING_MAX);
+	if (d->o->monitor)
+		monitor_metrics(d->o->monitor)->connections++;
+	if (gone.sock < 0)
+		return;
+	daemon_say(d, 2, "%s turned away: it said nothing, and %d others wait", gone.name, WAITING_MAX);
+	count_refusal(d, REFUSED_CROWDED);
 }
 
 /* @p: what poll said of the waiting room. Who speaks is served. */
@@ -204,7 +231,7 @@ static void hear(struct daemon *d, const struct pollfd *p, size_t n)
 		struct waiting w = waiting_take(&d->waiting, i);
 
 		if (d->ending)
-			say(d, 2, "%s turned away: ferryd ends", w.name);
+			daemon_say(d, 2, "%s turned away: ferryd ends", w.name);
 		else
 			start_peer(d, w.sock, w.name);
 		close(w.sock);
@@ -212,7 +239,8 @@ static void hear(struct daemon *d, const struct pollfd *p, size_t n)
 	while (waiting_left_ms(&d->waiting, d->o->first_byte_ms, now) == 0) {
 		struct waiting w = waiting_take(&d->waiting, 0);
 
-		say(d, 1, "%s said nothing for %d ms", w.name, d->o->first_byte_ms);
+		daemon_say(d, 1, "%s said nothing for %d ms", w.name, d->o->first_byte_ms);
+		count_refusal(d, REFUSED_SILENT);
 		close(w.sock);
 	}
 }
@@ -235,7 +263,7 @@ static void tell(void *ctx, size_t i, unsigned position)
 	msg_send(p->worker.sock, m, NULL, 0, true);
 	json_decref(m);
 	if (position)
-		say(d, 3, "%s waits: number %u in the queue", p->name, position);
+		daemon_say_of(d, p, 3, "waits: number %u in the queue", position);
 	m = json_pack("{s:s,s:i}", "event", position ? "queued" : "start", "position", (int)position);
 	status_event(&p->status, m);
 	json_decref(m);
@@ -261,14 +289,36 @@ static void take_question(struct daemon *d, struct peer *p)
 	json_decref(m);
 }
 
+/* A connection that is about a migration of its own says so by its first change of state. */
+static void count_event(struct daemon *d, struct peer *p, const json_t *event)
+{
+	struct metrics *m = d->o->monitor && p != &d->heir ? monitor_metrics(d->o->monitor) : NULL;
+
+	if (!m)
+		return;
+	if (!p->counted && !strcmp(msg_str(event, "event", ""), "state")) {
+		metrics_start(m, p->status.verb);
+		p->counted = true;
+	}
+	metrics_event(m, &p->status, event);
+}
+
+static void count_end(struct daemon *d, struct peer *p, int code, const char *phase)
+{
+	if (p->counted)
+		metrics_end(monitor_metrics(d->o->monitor), p->status.verb, code, phase);
+	p->counted = false;
+}
+
 static void peer_result(struct daemon *d, struct peer *p, const json_t *result)
 {
 	struct error e = ERROR_INIT;
 
 	if (msg_to_error(result, &e) < 0)
-		say(d, e.code == ECANCELED ? 3 : 1, "%s: Error (%s): %s", p->name, e.where, e.text);
+		daemon_say_of(d, p, e.code == ECANCELED ? 3 : 1, "Error (%s): %s", e.where, e.text);
 	else
-		say(d, 3, "%s: done", p->name);
+		daemon_say_of(d, p, 3, "done");
+	count_end(d, p, e.code, e.phase);
 }
 
 /* One message, if there is one. 0: no more. */
@@ -287,17 +337,18 @@ static int peer_message(struct daemon *d, struct peer *p)
 		json_decref(m);
 		return 1;
 	}
+	count_event(d, p, m);
 	status_event(&p->status, m);
 	if (!p->status.target)
 		p->status.target = (pid_t)msg_int(m, "pid", 0);
 	if (result)
 		peer_result(d, p, result);
 	else if (!strcmp(name, "log"))
-		say(d, (int)msg_int(m, "level", 3), "%s: %s", p->name, msg_str(m, "text", ""));
+		daemon_say_of(d, p, (int)msg_int(m, "level", 3), "%s", msg_str(m, "text", ""));
 	else {
 		cleanup_free char *text = json_dumps(m, JSON_COMPACT | JSON_REAL_PRECISION(9));
 
-		say(d, 4, "%s: %s", p->name, text ? text : name);
+		daemon_say_of(d, p, 4, "%s", text ? text : name);
 	}
 	json_decref(m);
 	return 1;
@@ -308,10 +359,11 @@ static void end_peer(struct daemon *d, struct peer *p, int status)
 	while (peer_message(d, p))
 		;
 	if (WIFSIGNALED(status)) {
-		say(d, 1, "%s: its worker was killed by signal %d", p->name, WTERMSIG(status));
+		daemon_say_of(d, p, 1, "its worker was killed by signal %d", WTERMSIG(status));
 		if (p != &d->heir)
 			d->looked = 0; /* at once */
 	}
+	count_end(d, p, -1, "");
 	close(p->worker.sock);
 	if (p->worker.pidfd >= 0)
 		close(p->worker.pidfd);
@@ -350,56 +402,17 @@ static void begin_end(struct daemon *d)
 	worker_cancel(&d->heir.worker);
 }
 
-static json_t *status(const struct daemon *d)
+static void reload(struct daemon *d)
 {
-	json_t *jobs = json_array();
+	struct error e = ERROR_INIT;
 
-	for (size_t i = 0; i < d->o->max_peers; i++) {
-		if (d->peers[i].worker.pid <= 0)
-			continue;
-		json_t *j = status_json(&d->peers[i].status);
-
-		json_object_set_new(j, "peer", json_string(d->peers[i].name));
-		json_array_append_new(jobs, j);
-	}
-	return json_pack("{s:s,s:i,s:o}", "daemon", "ferryd", "pid", (int)getpid(), "jobs", jobs);
-}
-
-static bool is_named(const struct peer *p, const char *id)
-{
-	return p->worker.pid > 0 && strlen(id) >= 8 && !strncmp(p->status.uuid, id, strlen(id));
-}
-
-/* @m: what is no question of status. */
-static void request(struct daemon *d, int sock, const json_t *m)
-{
-	const char *id = msg_str(m, "id", "");
-	bool found = false;
-
-	for (size_t i = 0; i < d->o->max_peers && !strcmp(msg_str(m, "op", ""), "cancel-migration"); i++)
-		if (is_named(&d->peers[i], id)) {
-			say(d, 2, "%s: migration %s is cancelled here", d->peers[i].name,
-			    d->peers[i].status.uuid);
-			worker_cancel(&d->peers[i].worker);
-			found = true;
-		}
-	json_t *answer = json_pack("{s:b}", "cancelled", found);
-
-	msg_send(sock, answer, NULL, 0, true);
-	json_decref(answer);
-}
-
-static void answer_control(struct daemon *d)
-{
-	int sock = -1, fds[MSG_MAX_FDS];
-	json_t *m = NULL;
-
-	if (job_answer(d->control, status(d), &sock, &m, fds) != 2)
+	if (d->ending || !d->o->reload)
 		return;
-	request(d, sock, m);
-	json_decref(m);
-	msg_close_fds(fds);
-	close(sock);
+	if (d->o->reload(d->o, &e) < 0)
+		daemon_say(d, 1, "the configuration stays as it was: %s", e.text);
+	else
+		daemon_say(d, 3, "the configuration was read again");
+	update_queue(d);
 }
 
 static void read_signals(struct daemon *d)
@@ -409,6 +422,8 @@ static void read_signals(struct daemon *d)
 	while (read(d->signals, &si, sizeof(si)) == sizeof(si)) {
 		if (si.ssi_signo == SIGCHLD)
 			reap(d);
+		else if (si.ssi_signo == SIGHUP)
+			reload(d);
 		else
 			begin_end(d);
 	}
@@ -416,13 +431,15 @@ static void read_signals(struct daemon *d)
 
 static int wait_ms(const struct daemon *d)
 {
-	int left = waiting_left_ms(&d->waiting, d->o->first_byte_ms, now_ns());
+	const int all[] = {waiting_left_ms(&d->waiting, d->o->first_byte_ms, now_ns()),
+			   monitor_left_ms(d->o->monitor, now_ns()), d->ending ? 1000 : -1,
+			   d->o->recover ? HEIR_MS : -1, d->o->alive ? d->o->alive_ms : -1};
+	int least = -1;
 
-	if (d->ending)
-		return 1000;
-	if (!d->o->recover)
-		return left;
-	return left < 0 ? HEIR_MS : MIN(left, HEIR_MS);
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+		if (all[i] >= 0 && (least < 0 || all[i] < least))
+			least = all[i];
+	return least;
 }
 
 static void once(struct daemon *d, struct pollfd *p)
@@ -439,10 +456,15 @@ static void once(struct daemon *d, struct pollfd *p)
 	size_t rooms = n, waiting = waiting_poll(&d->waiting, p + n);
 
 	n += waiting;
-	p[n++] = (struct pollfd){d->heir.worker.pid > 0 ? d->heir.worker.sock : -1, POLLIN, 0};
-	if (poll(p, n, wait_ms(d)) < 0)
+	struct pollfd *heir = &p[n++], *monitor = &p[n];
+	size_t monitored = monitor_poll(d->o->monitor, monitor);
+
+	*heir = (struct pollfd){d->heir.worker.pid > 0 ? d->heir.worker.sock : -1, POLLIN, 0};
+	if (d->o->alive)
+		d->o->alive();
+	if (poll(p, n + monitored, wait_ms(d)) < 0)
 		return;
-	if (p[n - 1].revents && !peer_message(d, &d->heir))
+	if (heir->revents && !peer_message(d, &d->heir))
 		usleep(1000);
 	for (size_t i = 0; i < d->o->max_peers; i++) {
 		const struct pollfd *q = &p[2 + d->n_listeners + i];
@@ -453,15 +475,16 @@ static void once(struct daemon *d, struct pollfd *p)
 	}
 	if (p[0].revents)
 		read_signals(d);
+	control_monitor(d, monitor, monitored);
 	if (p[1].revents)
-		answer_control(d);
+		control_answer(d);
 	hear(d, p + rooms, waiting);
 	for (size_t i = 0; i < d->n_listeners; i++)
 		if (p[2 + i].revents && !d->ending)
 			accept_peer(d, d->listeners[i]);
 }
 
-int daemon_run(const struct daemon_options *o, const int *listeners, size_t n, int control, struct error *e)
+int daemon_run(struct daemon_options *o, const int *listeners, size_t n, int control, struct error *e)
 {
 	struct daemon d = {.o = o, .listeners = listeners, .n_listeners = n, .control = control};
 	sigset_t set;
@@ -472,6 +495,7 @@ int daemon_run(const struct daemon_options *o, const int *listeners, size_t n, i
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGCHLD);
+	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	d.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -481,7 +505,7 @@ int daemon_run(const struct daemon_options *o, const int *listeners, size_t n, i
 	for (size_t i = 0; i < n; i++)
 		fcntl(listeners[i], F_SETFL, fcntl(listeners[i], F_GETFL) | O_NONBLOCK);
 	d.peers = xcalloc(o->max_peers, sizeof(*d.peers));
-	cleanup_free struct pollfd *p = xcalloc(3 + n + o->max_peers + WAITING_MAX, sizeof(*p));
+	cleanup_free struct pollfd *p = xcalloc(3 + n + o->max_peers + WAITING_MAX + MONITOR_MAX, sizeof(*p));
 
 	while (!d.ending ||
 	       ((d.n_peers || d.heir.worker.pid > 0) && now_ns() - d.ending < END_MS * 1000000ull)) {

@@ -12,6 +12,7 @@
 
 #include "base/util.h"
 #include "freeze/rescue.h"
+#include "service/monitor.h"
 #include "service/msg.h"
 #include "service/rundir.h"
 #include "service/status.h"
@@ -26,6 +27,7 @@ struct job {
 	char *path; /* of the status socket; NULL: none */
 	int listener;
 	int signals; /* signalfd */
+	int monitor; /* to ferryd, which counts; -1: nobody does */
 	sigset_t old_mask;
 	struct worker worker; /* pid 0: served by a keeper */
 	int peer;
@@ -72,7 +74,12 @@ int job_open(struct job **ret, const char *verb, pid_t target, const struct even
 	struct job *j = xcalloc(1, sizeof(*j));
 	sigset_t set;
 
-	*j = (struct job){.events = ev, .listener = -1, .signals = -1, .peer = -1, .worker = WORKER_INIT};
+	*j = (struct job){.events = ev,
+			  .listener = -1,
+			  .signals = -1,
+			  .monitor = -1,
+			  .peer = -1,
+			  .worker = WORKER_INIT};
 	status_init(&j->status, verb, target);
 	sigemptyset(&set);
 	sigaddset(&set, SIGINT);
@@ -82,11 +89,13 @@ int job_open(struct job **ret, const char *verb, pid_t target, const struct even
 	j->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	int r = j->signals < 0 ? error_set(e, errno, "cannot make a signalfd") : reserve(j, e);
 
-	if (r < 0)
+	if (r < 0) {
 		job_free(j);
-	else
-		*ret = j;
-	return r;
+		return r;
+	}
+	j->monitor = monitor_tell_open(verb, target);
+	*ret = j;
+	return 0;
 }
 
 void job_free(struct job *j)
@@ -100,6 +109,8 @@ void job_free(struct job *j)
 		close(j->listener);
 	if (j->signals >= 0)
 		close(j->signals);
+	if (j->monitor >= 0)
+		close(j->monitor);
 	sigprocmask(SIG_SETMASK, &j->old_mask, NULL);
 	free(j);
 }
@@ -173,6 +184,8 @@ static int one_message(struct job *j, struct error *e)
 		msg_to_error(result, e);
 	} else if (json_object_get(m, "event")) {
 		status_event(&j->status, m);
+		if (strcmp(msg_str(m, "event", ""), "log") != 0)
+			monitor_tell(&j->monitor, m);
 		if (j->events && j->events->emit)
 			j->events->emit(j->events->ctx, m);
 	}
@@ -235,9 +248,18 @@ static int settle(struct job *j, int status, struct error *e)
 			 j->status.target, how);
 }
 
+static void tell_result(struct job *j, const struct error *e)
+{
+	json_t *result = msg_result(e);
+
+	monitor_tell(&j->monitor, result);
+	json_decref(result);
+}
+
 int job_run_worker(struct job *j, worker_fn fn, void *ctx, int log_level, struct error *e)
 {
-	int own[] = {j->signals, j->listener, -1};
+	/* Those of no number are not there. */
+	int own[] = {j->signals, j->listener >= 0 ? j->listener : j->signals, j->monitor, -1};
 	int r = rescue_init(e);
 
 	if (r < 0)
@@ -247,7 +269,9 @@ int job_run_worker(struct job *j, worker_fn fn, void *ctx, int log_level, struct
 		return r;
 	j->peer = j->worker.sock;
 	supervise(j, e);
-	return settle(j, worker_wait(&j->worker, j->finished ? CANCEL_MS : ms_left(j)), e);
+	r = settle(j, worker_wait(&j->worker, j->finished ? CANCEL_MS : ms_left(j)), e);
+	tell_result(j, e);
+	return r;
 }
 
 int job_run_peer(struct job *j, int sock, struct error *e)
@@ -255,7 +279,8 @@ int job_run_peer(struct job *j, int sock, struct error *e)
 	j->peer = sock;
 	supervise(j, e);
 	if (!j->finished)
-		return error_say(e, EPIPE, "the keeper of process %d ended without a result",
-				 j->status.target);
+		(void)error_say(e, EPIPE, "the keeper of process %d ended without a result",
+				j->status.target);
+	tell_result(j, e);
 	return error_is(e) ? -e->code : 0;
 }

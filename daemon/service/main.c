@@ -3,22 +3,26 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
 #include <systemd/sd-daemon.h>
 
+#include "base/net.h"
 #include "base/util.h"
 #include "migrate/recover.h"
 #include "service/daemon.h"
-#include "base/net.h"
+#include "service/journald.h"
 #include "service/options.h"
 #include "service/rundir.h"
 
-#define MAX_LISTEN 8
+#define MAX_LISTEN     8
+#define DEFAULT_CONFIG "/etc/ferry/ferryd.conf"
 
 struct ferryd_options {
 	struct opt_list listen;
 	bool insecure, help, version, check_config;
-	char *config, *libdir, *keys;
-	int64_t verbosity, max_peers, first_byte, max_migrations, max_queue;
+	char *config, *libdir, *keys, *metrics;
+	int64_t verbosity, max_peers, max_per_host, first_byte, max_migrations, max_queue;
 };
 
 #define AT(member) offsetof(struct ferryd_options, member)
@@ -32,18 +36,22 @@ static const struct opt rows[] = {
 	 "the host key and the peers that are trusted"},
 	{"max-peers", 0, OPT_INT, 0, 0, AT(max_peers), "N", "64", 1, 500, "peers",
 	 "serve so many at the same time"},
+	{"max-per-host", 0, OPT_INT, 0, 0, AT(max_per_host), "N", "48", 1, 500, "peers",
+	 "of them, so many from one address that is not loopback"},
 	{"max-migrations", 0, OPT_INT, 0, 0, AT(max_migrations), "N", "8", 1, 500, "migrations",
 	 "let so many arrive at the same time; more wait"},
 	{"max-queue", 0, OPT_INT, 0, 0, AT(max_queue), "N", "32", 0, 500, "migrations",
 	 "let so many wait; more are refused"},
 	{"first-byte", 0, OPT_INT, 0, 0, AT(first_byte), "S", "10", 1, 3600, "s",
 	 "drop a peer that says nothing for so long"},
+	{"metrics", 0, OPT_STRING, 0, 0, AT(metrics), "WHERE", NULL, 0, 0, NULL,
+	 "serve metrics for Prometheus there: a loopback ADDR:PORT, or the path of a unix socket"},
 	{"libdir", 'L', OPT_STRING, 0, 0, AT(libdir), "DIR", NULL, 0, 0, NULL,
 	 "where parasite and backends are"},
 	{"verbosity", 'v', OPT_LEVEL, 0, 0, AT(verbosity), "LEVEL", "3", 0, 4, NULL,
 	 "1 errors, 2 warnings, 3 information, 4 debug"},
 	{"config", 0, OPT_STRING, OPT_COMMAND, 0, AT(config), "FILE", NULL, 0, 0, NULL,
-	 "read options from this file"},
+	 "read options from this file (default " DEFAULT_CONFIG ", if it is there)"},
 	{"check-config", 0, OPT_FLAG, OPT_COMMAND, 0, AT(check_config), NULL, NULL, 0, 0, NULL,
 	 "only see whether it could start with these options"},
 	{"help", 'h', OPT_FLAG, OPT_COMMAND, 0, AT(help), NULL, NULL, 0, 0, NULL, "print this"},
@@ -51,12 +59,19 @@ static const struct opt rows[] = {
 };
 static const struct opt_table table = {rows, ARRAY_SIZE(rows), sizeof(struct ferryd_options)};
 
+static void log_about(int level, const char *text, const struct log_about *about)
+{
+	if (!journald_is_stderr())
+		fprintf(stderr, "ferryd: %s\n", text);
+	else
+		journald_write(level, text, about);
+}
+
 static void log_line(int level, const char *text)
 {
-	static const char *const journal[] = {SD_ERR, SD_ERR, SD_WARNING, SD_INFO, SD_DEBUG};
+	static const struct log_about nobody = {0};
 
-	fprintf(stderr, "%s%s\n",
-		getenv("JOURNAL_STREAM") ? journal[level < 0 || level > 4 ? 4 : level] : "ferryd: ", text);
+	log_about(level, text, &nobody);
 }
 
 /* Beyond loopback a peer needs a key of ours to trust, unless --insecure. */
@@ -73,22 +88,39 @@ static int check_address(const struct ferryd_options *o, int sock, const char *n
 		     : 0;
 }
 
-/* Sockets of systemd, or else those of the options. Returns how many. */
+/* Sockets of systemd: those of peers into @ret, the control socket into *ret_control. */
+static int given(const struct ferryd_options *o, int *ret, int *ret_control, struct error *e)
+{
+	int n = sd_listen_fds(1), peers = 0;
+
+	if (n > MAX_LISTEN + 1)
+		return error_say(e, EINVAL, "more than %d sockets to listen at", MAX_LISTEN);
+	for (int fd = SD_LISTEN_FDS_START; fd < SD_LISTEN_FDS_START + n; fd++) {
+		if (sd_is_socket(fd, AF_UNIX, SOCK_SEQPACKET, 1) > 0 && *ret_control < 0) {
+			*ret_control = fd;
+			continue;
+		}
+		if ((sd_is_socket(fd, AF_INET, SOCK_STREAM, 1) <= 0 &&
+		     sd_is_socket(fd, AF_INET6, SOCK_STREAM, 1) <= 0) ||
+		    peers == MAX_LISTEN)
+			return error_say(e, EINVAL,
+					 "socket %d of systemd is neither a listening TCP socket nor the one "
+					 "control socket (SOCK_SEQPACKET)",
+					 fd);
+		if (check_address(o, fd, "the socket from systemd", e) < 0)
+			return -e->code;
+		ret[peers++] = fd;
+	}
+	return peers;
+}
+
 static int listeners(const struct ferryd_options *o, int *ret, struct error *e)
 {
 	static char *def[] = {"127.0.0.1"};
 	const struct opt_list asked = o->listen.n ? o->listen : (struct opt_list){def, 1};
-	int n = sd_listen_fds(1);
 
-	if (n > MAX_LISTEN || asked.n > MAX_LISTEN)
+	if (asked.n > MAX_LISTEN)
 		return error_say(e, EINVAL, "more than %d sockets to listen at", MAX_LISTEN);
-	for (int i = 0; i < n; i++) {
-		ret[i] = SD_LISTEN_FDS_START + i;
-		if (check_address(o, ret[i], "the socket from systemd", e) < 0)
-			return -e->code;
-	}
-	if (n > 0)
-		return n;
 	for (size_t i = 0; i < asked.n; i++) {
 		cleanup_free char *host = NULL, *port = NULL;
 
@@ -109,18 +141,20 @@ static int listeners(const struct ferryd_options *o, int *ret, struct error *e)
  * meaning. */
 static int check_config(const struct ferryd_options *o, struct error *e)
 {
+	cleanup_free char *host = NULL, *port = NULL;
+
 	static char *def[] = {"127.0.0.1"};
 	const struct opt_list asked = o->listen.n ? o->listen : (struct opt_list){def, 1};
 
 	if (asked.n > MAX_LISTEN)
 		return error_say(e, EINVAL, "more than %d sockets to listen at", MAX_LISTEN);
 	for (size_t i = 0; i < asked.n; i++) {
-		cleanup_free char *host = NULL, *port = NULL;
-		int r = net_split(asked.v[i], NULL, FERRY_PORT, &host, &port, e);
+		cleanup_free char *name = NULL, *unused = NULL;
+		int r = net_split(asked.v[i], NULL, FERRY_PORT, &name, &unused, e);
 
 		if (r < 0)
 			return r;
-		cleanup_close int sock = net_listen(host, "0", e);
+		cleanup_close int sock = net_listen(name, "0", e);
 
 		if (sock < 0)
 			return -e->code;
@@ -128,43 +162,18 @@ static int check_config(const struct ferryd_options *o, struct error *e)
 		if (r < 0)
 			return r;
 	}
+	if (o->metrics && *o->metrics != '/') {
+		if (net_split(o->metrics, NULL, "0", &host, &port, e) < 0)
+			return -e->code;
+		cleanup_close int sock = net_listen(host, "0", e);
+
+		if (sock < 0)
+			return -e->code;
+		if (!net_is_loopback(sock))
+			return monitor_refuse(o->metrics, e);
+	}
 	puts("the configuration is good");
 	return 0;
-}
-
-static int run(const struct ferryd_options *o, struct error *e)
-{
-	cleanup_free char *path = xasprintf("%s/ferryd.sock", rundir_path());
-	cleanup_close int lock = -1;
-	int socks[MAX_LISTEN];
-	struct daemon_options d = {.max_peers = (unsigned)o->max_peers,
-				   .admission = {(unsigned)o->max_migrations, (unsigned)o->max_queue},
-				   .first_byte_ms = (int)o->first_byte * 1000,
-				   .log_level = (int)o->verbosity,
-				   .serve = migrate_serve,
-				   .recover_needed = recover_needed,
-				   .recover = recover_run,
-				   .serve_options = {.journal_dir = rundir_path(),
-						     .link = {o->keys, o->insecure},
-						     .attended = rundir_has_job},
-				   .log = log_line};
-	int r = rundir_lock(&lock, e);
-
-	if (r < 0)
-		return r;
-	cleanup_close int control = rundir_listen(path, e);
-
-	close(TAKE_FD(lock));
-	if (control < 0)
-		return error_prefix(e, "another ferryd may be running");
-	r = listeners(o, socks, e);
-	if (r > 0) {
-		sd_notify(0, "READY=1\nSTATUS=Waiting for peers");
-		r = daemon_run(&d, socks, (size_t)r, control, e);
-		sd_notify(0, "STOPPING=1");
-	}
-	unlink(path);
-	return r;
 }
 
 static int parse(int argc, char **argv, struct ferryd_options *o, struct error *e)
@@ -174,12 +183,13 @@ static int parse(int argc, char **argv, struct ferryd_options *o, struct error *
 	options_init(&table, o);
 	int r = options_parse_argv(&table, 0, "ferryd", argc, argv, o, &operand, e);
 
-	if (r == 0 && o->config) {
-		cleanup_free char *file = xstrdup(o->config);
+	if (r == 0) {
+		cleanup_free char *file = xstrdup(o->config ? o->config : DEFAULT_CONFIG);
+		bool given_by_name = o->config;
 
 		options_deinit(&table, o);
 		options_init(&table, o);
-		r = options_parse_file(&table, 0, file, false, o, e);
+		r = options_parse_file(&table, 0, file, !given_by_name, o, e);
 		if (r == 0) /* the command line has the last word */
 			r = options_parse_argv(&table, 0, "ferryd", argc, argv, o, &operand, e);
 	}
@@ -188,10 +198,99 @@ static int parse(int argc, char **argv, struct ferryd_options *o, struct error *
 	return r;
 }
 
+/* --- while it runs ---------------------------------------------------------------------------------- */
+
+static struct {
+	int argc;
+	char **argv;
+} call; /* for a reload */
+
+static void apply(const struct ferryd_options *o, struct daemon_options *d)
+{
+	d->admission = (struct admission_limits){(unsigned)o->max_migrations, (unsigned)o->max_queue};
+	d->max_per_host = (unsigned)o->max_per_host;
+	d->first_byte_ms = (int)o->first_byte * 1000;
+	d->log_level = (int)o->verbosity;
+}
+
+static int reload(struct daemon_options *d, struct error *e)
+{
+	struct ferryd_options o;
+
+	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)now_ns() / 1000);
+	int r = parse(call.argc, call.argv, &o, e);
+
+	if (r == 0)
+		apply(&o, d);
+	options_deinit(&table, &o);
+	sd_notify(0, "READY=1");
+	return r;
+}
+
+/* The loop comes by three times as often as it must; that is often enough. */
+static void alive(void)
+{
+	sd_notify(0, "WATCHDOG=1");
+}
+
+static int serve(const struct ferryd_options *o, const int *socks, int n, int control, struct error *e)
+{
+	struct daemon_options d = {.max_peers = (unsigned)o->max_peers,
+				   .serve = migrate_serve,
+				   .recover_needed = recover_needed,
+				   .recover = recover_run,
+				   .serve_options = {.journal_dir = rundir_path(),
+						     .link = {o->keys, o->insecure},
+						     .attended = rundir_has_job},
+				   .log = log_about,
+				   .reload = reload};
+	uint64_t watchdog_us = 0;
+
+	apply(o, &d);
+	if (sd_watchdog_enabled(0, &watchdog_us) > 0) {
+		d.alive = alive;
+		d.alive_ms = MAX((int)(watchdog_us / 3000), 1);
+	}
+	int r = o->metrics ? monitor_new(&d.monitor, o->metrics, e) : 0;
+
+	if (r >= 0) {
+		sd_notify(0, "READY=1\nSTATUS=Waiting for peers");
+		r = daemon_run(&d, socks, (size_t)n, control, e);
+		sd_notify(0, "STOPPING=1");
+	}
+	monitor_free(d.monitor);
+	return r;
+}
+
+static int run(const struct ferryd_options *o, struct error *e)
+{
+	cleanup_free char *path = xasprintf("%s/ferryd.sock", rundir_path());
+	cleanup_close int lock = -1, own = -1;
+	int socks[MAX_LISTEN], control = -1;
+	int r = rundir_lock(&lock, e), n = r < 0 ? r : given(o, socks, &control, e);
+
+	if (n < 0)
+		return n;
+	if (control < 0)
+		control = own = rundir_listen(path, e);
+	close(TAKE_FD(lock));
+	if (control < 0)
+		return error_prefix(e, "another ferryd may be running");
+	if (n == 0)
+		n = listeners(o, socks, e);
+	r = n < 0 ? n : serve(o, socks, n, control, e);
+	if (own >= 0)
+		unlink(path);
+	return r;
+}
+
 int main(int argc, char **argv)
 {
 	struct ferryd_options o;
 	struct error e = ERROR_INIT;
+
+	call.argc = argc;
+	call.argv = argv;
 	int r = parse(argc, argv, &o, &e);
 
 	if (r == 0 && o.help) {

@@ -101,6 +101,16 @@ int rundir_connect(const char *path, bool timeout)
 	return TAKE_FD(fd);
 }
 
+int rundir_connect_now(const char *path)
+{
+	struct sockaddr_un a;
+	cleanup_close int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0 || address(path, &a) < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
+		return -1;
+	return TAKE_FD(fd);
+}
+
 int rundir_listen(const char *path, struct error *e)
 {
 	struct sockaddr_un a;

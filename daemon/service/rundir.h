@@ -23,6 +23,8 @@ int rundir_listen(const char *path, struct error *e);
 /* Connected socket (CLOEXEC), or -errno: -ENOENT, or -ECONNREFUSED after removing a stale file. Requests time
  * out after 5 s if @timeout. */
 int rundir_connect(const char *path, bool timeout);
+/* The same without any wait, and nonblocking; -1 if that cannot be had. */
+int rundir_connect_now(const char *path);
 /* Is a job at work on @target? */
 bool rundir_has_job(pid_t target);
 /* Call @each with every living socket in @subdir ("jobs", "keepers") of @target (0: any): path and a

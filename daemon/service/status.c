@@ -32,6 +32,7 @@ void status_event(struct job_status *s, const json_t *event)
 		s->pages += msg_int(event, "pages", 0);
 		s->bytes += msg_int(event, "bytes", 0);
 		s->left_ms = msg_num(event, "left_ms", 0);
+		s->dirty_mib_s = msg_num(event, "dirty_mib_s", 0);
 		return;
 	}
 	if (!strcmp(name, "sample")) { /* nothing is copied, and there is no end to come closer to */
@@ -44,6 +45,7 @@ void status_event(struct job_status *s, const json_t *event)
 		if (json_object_get(event, "left")) {
 			s->missing = msg_int(event, "total", 0);
 			s->left = msg_int(event, "left", 0);
+			s->arrived = msg_int(event, "arrived", 0);
 			s->faults = msg_int(event, "faults", 0);
 			s->p50_us = msg_num(event, "p50_us", 0);
 			s->p99_us = msg_num(event, "p99_us", 0);

@@ -14,10 +14,10 @@ struct job_status {
 	int64_t position; /* in the queue; 0: not in it */
 	uint64_t since_ns;
 	int64_t rounds, pages, bytes, total_bytes, processes;
-	double left_ms;
-	int64_t missing, left, faults; /* post-copy: pages missing at the start, and now */
-	double p50_us, p99_us, max_us; /* of its faults */
-	bool broken;                   /* its link */
+	double left_ms, dirty_mib_s;
+	int64_t missing, left, arrived, faults; /* post-copy: pages missing at the start, and now */
+	double p50_us, p99_us, max_us;          /* of its faults */
+	bool broken;                            /* its link */
 };
 
 void status_init(struct job_status *s, const char *verb, pid_t target);

@@ -22,12 +22,12 @@
 static char dir[64], port[8], *control_path;
 static pid_t server;
 
-static void quiet(int level, const char *text)
+static void quiet(int level, const char *text, const struct log_about *about)
 {
 	cleanup_free char *path = xasprintf("%s/log", dir);
 	FILE *f = fopen(path, "a");
 
-	fprintf(f, "%d %s\n", level, text);
+	fprintf(f, "%d %s [%s] [%d]\n", level, text, about->peer ? about->peer : "", about->pid);
 	fclose(f);
 }
 
