@@ -38,6 +38,18 @@ case_taken_key() {
 	finish A
 }
 
+case_taken_name() {
+	two_hosts
+	start mqueue
+	take_snapshot proc.before
+	mkdir "$dir/mqueue"
+	host_run B sh -c 'mount -t mqueue none "$0" && : >"$0/$1"' "$dir/mqueue" "ferry-test-0-$pid" || fail "no queue can be made"
+	must_fail "there is another POSIX message queue /ferry-test-0-$pid here" "$ferry" migrate "$pid" --to 192.0.2.2 --insecure
+	untouched
+	[ "$(host_run B ls "$dir/mqueue")" = "ferry-test-0-$pid" ] || fail "at the destination are $(host_run B ls "$dir/mqueue" | tr '\n' ' ')"
+	finish A
+}
+
 # What a dump has left behind is used again, twice: with the values that were captured.
 case_again() {
 	start sysv-sem
@@ -51,4 +63,4 @@ case_again() {
 	finish A
 }
 
-run_cases "taken taken-key again" "$@"
+run_cases "taken taken-key taken-name again" "$@"

@@ -54,6 +54,9 @@ void files_capture_reset(struct files_capture *f)
 	index_map_deinit(&f->by_ghost);
 	index_map_deinit(&f->by_pipe);
 	index_map_deinit(&f->bpf_maps);
+	index_map_deinit(&f->mqueues);
+	index_map_deinit(&f->mqueues_outside);
+	f->mqueues_known = false;
 	index_map_deinit(&f->locked);
 	index_map_deinit(&f->ttys);
 	f->locks_read = f->locks_everywhere = false;

@@ -108,9 +108,12 @@ struct files_capture {
 	struct index_map by_content; /* (hash of a table, its size) -> table_buckets */
 	struct ofd_bucket *table_buckets;
 	size_t n_table_buckets, cap_table_buckets;
-	struct index_map by_ghost;         /* (dev, ino) of deleted files -> id of their first description */
-	struct index_map by_pipe;          /* (dev, ino) -> pipes */
-	struct index_map bpf_maps;         /* (id, 0) -> id of the map's first description */
+	struct index_map by_ghost; /* (dev, ino) of deleted files -> id of their first description */
+	struct index_map by_pipe;  /* (dev, ino) -> pipes */
+	struct index_map bpf_maps; /* (id, 0) -> id of the map's first description */
+	struct index_map mqueues;  /* (dev, ino) of POSIX message queues -> id of the first description */
+	struct index_map mqueues_outside;  /* (dev, ino) -> pid of a holder outside the tree */
+	bool mqueues_known;                /* it was looked for them */
 	struct index_map eventfds_outside; /* (eventfd-id, 0) -> pid of a holder outside the tree */
 	bool eventfds_known;               /* it was looked for them */
 	struct pipe_seen *pipes;
@@ -183,6 +186,8 @@ struct files_rebuild {
 	size_t n_dead, cap_dead;
 	char **labels; /* of entries of batches, which do not own theirs */
 	size_t n_labels, cap_labels;
+	struct mqueue_here *mqueues; /* mqueue.c */
+	size_t n_mqueues, cap_mqueues;
 	struct ghost_object *ghosts;
 	size_t n_ghosts, cap_ghosts;
 	struct index_map ghost_by_id;
@@ -253,10 +258,11 @@ const char *files_keep_label(struct rebuild *r, char *label);
 void pipes_free(struct files_rebuild *r);
 void ghosts_free(struct files_rebuild *r);
 void pidfds_free(struct files_rebuild *f);
+void mqueues_free(struct files_rebuild *f, bool started);
 void unix_capture_free(struct capture *c);
 void tcp_capture_free(struct capture *c);
 void tcp_rebuild_free(struct rebuild *r);
 void unix_rebuild_free(struct rebuild *r);
 extern const struct fd_type fd_regular, fd_ghost, fd_pipe, fd_fifo, fd_eventfd, fd_epoll, fd_timerfd,
 	fd_signalfd, fd_memfd, fd_userfaultfd, fd_pidfd, fd_inotify, fd_tty, fd_unix, fd_inet, fd_external,
-	fd_bpf_map, fd_dgram, fd_packet, fd_netlink, fd_refused;
+	fd_bpf_map, fd_mqueue, fd_dgram, fd_packet, fd_netlink, fd_refused;

@@ -141,6 +141,7 @@ void files_rebuild_free(struct rebuild *r, bool started)
 	}
 	free(f->undo);
 	link_remap_done(f, started);
+	mqueues_free(f, started);
 	for (size_t i = 0; i < f->n_labels; i++)
 		free(f->labels[i]);
 	free(f->labels);
