@@ -272,7 +272,7 @@ static int suspend_seccomp(struct task *t, struct error *e)
 
 	if (ptrace(PTRACE_SETOPTIONS, t->tid, NULL,
 		   OPT_COMMON | PTRACE_O_SUSPEND_SECCOMP | (t->skeleton ? OPT_SKELETON : 0)) == 0) {
-		t->filtered = ptrace(PTRACE_SECCOMP_GET_FILTER, t->tid, 0UL, NULL) >= 0;
+		t->filtered = t->strict || ptrace(PTRACE_SECCOMP_GET_FILTER, t->tid, 0UL, NULL) >= 0;
 		return 0;
 	}
 	int err = errno;

@@ -42,7 +42,8 @@ struct task {
 	bool masked;   /* everything blocked by us */
 	bool waited;   /* for a userfaultfd's monitor, when the tree was to be stopped, ... */
 	bool asked;    /* ... and was asked to stop */
-	bool filtered; /* has a seccomp filter, which is suspended as long as we trace it */
+	bool filtered; /* has a seccomp filter, or strict is set: suspended as long as we trace it */
+	bool strict;   /* was seen in the strict mode of seccomp when it ran; set from outside */
 };
 
 enum task_stop {

@@ -51,14 +51,6 @@ static int creds_from_status(pid_t pid, pid_t tid, Ferry__Creds **ret, struct er
 
 	if (r < 0)
 		return r;
-	/* Looked for before the freeze, too (seccomp.c). */
-	if (s.seccomp == SECCOMP_MODE_STRICT) {
-		proc_status_deinit(&s);
-		return error_say(e, EOPNOTSUPP,
-				 "pid %d: thread %d is in seccomp's strict mode, which is not supported", pid,
-				 tid);
-	}
-
 	Ferry__Creds *m = MESSAGE_NEW(Ferry__Creds, ferry__creds);
 
 	m->uid = copy_ids(s.uid, 4);
@@ -73,6 +65,7 @@ static int creds_from_status(pid_t pid, pid_t tid, Ferry__Creds **ret, struct er
 	m->bounding = s.cap_bnd;
 	m->ambient = s.cap_amb;
 	m->no_new_privs = s.no_new_privs > 0;
+	m->seccomp_strict = s.seccomp == SECCOMP_MODE_STRICT;
 	proc_status_deinit(&s);
 	*ret = m;
 	return 0;
@@ -334,6 +327,10 @@ static int creds_build(struct rebuild *r, struct process *p, struct thread *t, c
 			   ARG(0));
 	batch_call(b, "set parent-death signal", SYS_prctl, ARG(PR_SET_PDEATHSIG), ARG(m->pdeathsig));
 	put_dumpable(r, p, t, m, b);
+	/* The very last: suspended, as filters are, until the thread is let go. */
+	if (m->seccomp_strict)
+		batch_call(b, "enter seccomp's strict mode", SYS_prctl, ARG(PR_SET_SECCOMP),
+			   ARG(SECCOMP_MODE_STRICT), ARG(0), ARG(0), ARG(0));
 	return 0;
 }
 

@@ -8,8 +8,9 @@
  * Threads that all have the same filters get them from their leader by SECCOMP_FILTER_FLAG_TSYNC, so that
  * they are one family again and a later TSYNC works.  Threads that differ get each its own.
  *
- * Refused: strict mode; filters that ask a supervisor (SECCOMP_RET_USER_NOTIF), for its descriptor cannot be
- * made again.
+ * The strict mode is suspended in the same way; it is entered last of all, with the credentials.
+ *
+ * Refused: filters that ask a supervisor (SECCOMP_RET_USER_NOTIF), for its descriptor cannot be made again.
  */
 #include "state/task/task.h"
 
@@ -29,33 +30,24 @@
 
 /* --- source --------------------------------------------------------------------------------------------- */
 
-static int refuse_strict(pid_t pid, pid_t tid, struct error *e)
-{
-	struct proc_status s;
-	struct error gone = ERROR_INIT;
-	int r = proc_status_read(pid, tid, &s, &gone);
-
-	if (r == -ENOENT || r == -ESRCH)
-		return 0; /* a thread that has ended */
-	if (r < 0)
-		return error_say(e, -r, "%s", gone.text);
-	r = s.seccomp == SECCOMP_MODE_STRICT
-		    ? error_say(e, EOPNOTSUPP,
-				"pid %d: thread %d is in seccomp's strict mode, which is not supported", pid,
-				tid)
-		    : 0;
-	proc_status_deinit(&s);
-	return r;
-}
-
+/* A thread in strict mode has no filter that would show when it is stopped: what stops it must know
+ * (freeze/task.h).
+ */
 static int seccomp_preflight(struct capture *c, struct process *p, struct error *e)
 {
-	int r = 0;
-
 	(void)c;
-	for (size_t i = 0; i < p->n_threads && r >= 0; i++)
-		r = refuse_strict(p->pid, p->threads[i]->task.tid, e);
-	return r;
+	(void)e;
+	for (size_t i = 0; i < p->n_threads; i++) {
+		struct task *t = &p->threads[i]->task;
+		struct proc_status s;
+		struct error gone = ERROR_INIT;
+
+		if (proc_status_read(p->pid, t->tid, &s, &gone) < 0)
+			continue; /* it has ended */
+		t->strict = s.seccomp == SECCOMP_MODE_STRICT;
+		proc_status_deinit(&s);
+	}
+	return 0;
 }
 
 static int check_code(pid_t pid, pid_t tid, const struct sock_filter *code, size_t n, struct error *e)
