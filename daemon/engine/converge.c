@@ -61,7 +61,7 @@ enum converge converge_decide(const struct round_record *r, size_t n, const stru
 uint64_t converge_fixed_ns(const struct converge_costs *c)
 {
 	return BASE_NS + c->stop_ns + c->tasks * (uint64_t)TASK_NS + c->fds * (uint64_t)FD_NS + c->state_ns +
-	       2 * c->rtt_ns;
+	       c->swap_ns + 2 * c->rtt_ns;
 }
 
 enum converge_step converge_step(const struct round_record *r, size_t n, const struct converge_policy *p)

@@ -31,6 +31,7 @@ struct converge_costs {
 	uint64_t stop_ns;  /* from asking one task to stop until it stood, mean of those that were tracked */
 	unsigned tasks;    /* threads in all */
 	unsigned fds;      /* descriptors in all */
+	uint64_t swap_ns;  /* reading what stays in swap while it runs */
 	uint64_t state_ns; /* reading what can be read of the state while it runs */
 	uint64_t rtt_ns;   /* to the destination and back */
 };

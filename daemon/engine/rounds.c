@@ -402,6 +402,19 @@ int session_resolve(struct session *s, struct process *p, struct error *e)
 	return has_layout(p) ? session_forgive(s, p, resolve_one(s, p, NULL, false, false, e), e) : 0;
 }
 
+/* A page in swap comes back in so many ns, as far as that can be said: it depends on what the swap is. */
+#define SWAP_PAGE_NS 50000u
+
+static void note_swap(struct session *s, const struct round_stats *st)
+{
+	if (st->in_swap && !s->costs.swap_ns)
+		events_log(s->events, 3,
+			   "it fetches pages from swap all the time: the %llu KiB that are there are copied "
+			   "when it is frozen",
+			   (unsigned long long)st->in_swap >> 10);
+	s->costs.swap_ns = st->in_swap / PAGE_SIZE_BYTES * SWAP_PAGE_NS;
+}
+
 int session_round(struct session *s, struct stream_out *out, bool layout, struct error *e)
 {
 	struct round_stats st = {0};
@@ -425,6 +438,7 @@ int session_round(struct session *s, struct stream_out *out, bool layout, struct
 	else
 		s->n_rounds++;
 	s->rounds[s->n_rounds - 1] = (struct round_record){st.bytes, now_ns() - t0};
+	note_swap(s, &st);
 	stream_out_flow(out, &s->flow);
 	emit_round(s, &st, now_ns() - t0, s->flow.pages - s->flow.wire - saved);
 	return 0;

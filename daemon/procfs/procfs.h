@@ -25,8 +25,9 @@ struct proc_stat {
 	int tty_nr, tpgid;
 	uint32_t flags; /* PF_... below */
 	int num_threads;
-	uint64_t cpu_ticks;  /* user and system time of all threads */
-	uint64_t start_time; /* clock ticks since boot */
+	uint64_t major_faults; /* of all threads */
+	uint64_t cpu_ticks;    /* user and system time of all threads */
+	uint64_t start_time;   /* clock ticks since boot */
 	uint64_t start_code, end_code, start_stack;
 	int exit_signal;
 	uint64_t start_data, end_data, start_brk;

@@ -83,6 +83,7 @@ struct memory_process {
 	int mem_fd, pagemap_fd;
 	int pidfd;                     /* the process's own */
 	bool swapped;                  /* some of it is in swap, at the last look */
+	uint64_t faults, faults_at;    /* of swapped.c: major faults, and when they were counted (ns) */
 	char *auxv;                    /* owned; before its memory was opened */
 	size_t auxv_length;            /* bytes */
 	struct dirty_session *session; /* NULL: not tracked */
@@ -143,6 +144,7 @@ struct round_stats {
 	uint64_t copied;     /* of the pages that were sent: as copies of others */
 	uint64_t collect_ns; /* time of the first phase alone */
 	uint64_t freeze_ns;  /* how long the target stood for this round */
+	uint64_t in_swap;    /* bytes that were not read, as they are in swap (swapped.c) */
 };
 
 struct memory {
@@ -161,6 +163,7 @@ struct memory {
 	bool userfaults;        /* the tree has userfaultfds of its own: every look reads VmFlags anew */
 	bool userfaults_seen;   /* the last look at all of the tree did so */
 	bool one_process;       /* so it was at the last look at all of the tree */
+	uint64_t swap_busy;     /* ns: till then the tree is one that always fetches pages from swap */
 };
 
 struct memory *memory_new(void);
@@ -257,6 +260,11 @@ bool holders_look(struct memory *m);
  */
 void swapped_look(struct memory_process *mp);
 ssize_t memory_read(const struct memory_process *mp, void *data, size_t length, uint64_t addr);
+/* While the target runs: how many bytes from @addr on are in swap and must stay there for now. 0: none, and
+ * *length is what may be read before the next such page. */
+/* Frozen, before such pages are read: room for them. */
+void swapped_make_room(const struct memory *m, const struct memory_process *mp);
+size_t swapped_leave(struct memory *m, struct memory_process *mp, uint64_t addr, size_t *length);
 /* gather.c: read some of @n ranges into @m's buffer, one after the other, in one call. Returns how many, from
  * the first on, have been read whole; 0 where that is not possible. Target stopped or running. */
 size_t memory_gather(const struct memory *m, const struct memory_process *mp, const struct page_range *r,

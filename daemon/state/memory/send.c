@@ -190,6 +190,16 @@ static int send_range(struct sender *s, uint64_t start, uint64_t end, struct err
 			return job_check_abort(e);
 		size_t want = MIN(end - start, (uint64_t)STREAM_MAX_RUN);
 
+		if (!s->final && s->unit == PAGE_SIZE_BYTES) {
+			size_t left = swapped_leave(s->m, s->mp, start, &want);
+
+			if (left) {
+				page_set_add(&s->mp->unread, start, start + left);
+				s->st->in_swap += left;
+				start += left;
+				continue;
+			}
+		}
 		look_at_clock_and_link(s);
 		ssize_t n = memory_read(s->mp, s->m->buffer, want, start);
 
@@ -351,6 +361,8 @@ int memory_send(struct memory *m, struct process *p, struct stream_out *out, boo
 
 	if (r >= 0)
 		forget(mp, &mp->unmapped);
+	if (final)
+		swapped_make_room(m, mp);
 	s.own = true;
 	for (size_t i = 0; i < mp->n_plan && r >= 0; i++)
 		r = send_plan(&s, &mp->plan[i], e);
