@@ -65,7 +65,7 @@ static int take_done(struct arrival *a, const struct record *rec, struct error *
 	return 0;
 }
 
-static int reply_hello(struct arrival *a, unsigned streams, struct error *e)
+static int reply_hello(struct arrival *a, unsigned streams, const uint8_t *secret, struct error *e)
 {
 	cleanup_free char *life = journal_life();
 	Ferry__PeerHello h = FERRY__PEER_HELLO__INIT;
@@ -77,6 +77,7 @@ static int reply_hello(struct arrival *a, unsigned streams, struct error *e)
 	h.codecs = CODECS_KNOWN;
 	h.copies = true;
 	h.streams = streams;
+	h.join_secret = (ProtobufCBinaryData){streams > 1 ? JOIN_SECRET : 0, (uint8_t *)secret};
 	return peer_send(&a->peer, FERRY__RECORD_TYPE__RECORD_PEER_HELLO, &h.base, e);
 }
 
@@ -104,13 +105,14 @@ static int wait_for_turn(struct arrival *a, struct error *e)
 static int greet(struct arrival *a, unsigned streams, struct error *e)
 {
 	unsigned n = MIN(streams, BUNDLE_MAX);
-	int listener = n > 1 ? join_listen(a->dir, a->uuid, e) : -1, r;
+	uint8_t secret[JOIN_SECRET];
+	int listener = n > 1 ? join_listen(a->dir, a->uuid, secret, e) : -1, r;
 
 	if (n > 1 && listener < 0)
 		return listener;
-	r = reply_hello(a, n, e);
+	r = reply_hello(a, n, secret, e);
 	if (r >= 0 && n > 1)
-		return join_wait(a->link, &a->peer, n, a->dir, a->uuid, listener, e);
+		return join_wait(a->link, &a->peer, n, a->dir, a->uuid, listener, secret, a->events, e);
 	if (listener >= 0)
 		close(listener);
 	return r;
@@ -126,7 +128,7 @@ static int take_join(struct arrival *a, const struct record *rec, struct error *
 		return r;
 	const Ferry__PeerJoin *j = (const Ferry__PeerJoin *)m;
 
-	r = journal_uuid_ok(j->uuid) ? join_give(a->link, a->dir, j->uuid, j->index, e)
+	r = journal_uuid_ok(j->uuid) ? join_give(a->link, a->dir, j, e)
 				     : error_say(e, EPROTO, "the source sent no valid migration id");
 	protobuf_c_message_free_unpacked(m, NULL);
 	return r;
@@ -402,7 +404,7 @@ static int take_lane(struct arrival *a, const struct record *rec, struct error *
 		return take_over(a, j, lane, e);
 	cleanup_free char *path = lane_path(a->dir, j->uuid);
 
-	r = lane_give(path, a->link->sock, lane);
+	r = lane_give(path, a->link->sock, lane, NULL, 0);
 	journal_free(j);
 	if (r < 0)
 		return answer_state(a, "pending", e);

@@ -354,7 +354,7 @@ static int once(struct fetch *f, struct pollfd **pfd, int timeout_ms, struct err
 	for (lane = 0; lane < LANES && r >= 0; lane++)
 		if ((*pfd)[1 + lane].revents && is_up(f, lane))
 			r = take_records(f, lane, e);
-	while (r >= 0 && (sock = lane_take(f->listener, &lane)) >= 0)
+	while (r >= 0 && (sock = lane_take(f->listener, &lane, NULL, 0)) >= 0)
 		add_lane(f, sock, lane);
 	if (r >= 0) {
 		dial(f);

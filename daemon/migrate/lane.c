@@ -62,7 +62,7 @@ int lane_connect(const char *path)
 	return r < 0 ? r : TAKE_FD(to);
 }
 
-int lane_give(const char *path, int sock, int lane)
+int lane_give(const char *path, int sock, int lane, const void *token, size_t size)
 {
 	cleanup_close int to = lane_connect(path);
 	char number = (char)lane;
@@ -70,40 +70,48 @@ int lane_give(const char *path, int sock, int lane)
 		struct cmsghdr h;
 		char bytes[CMSG_SPACE(sizeof(int))];
 	} control = {0};
-	struct iovec v = {&number, 1};
+	struct iovec v[] = {{&number, 1}, {(void *)token, size}};
 	struct msghdr m = {
-		.msg_iov = &v, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+		.msg_iov = v, .msg_iovlen = 2, .msg_control = &control, .msg_controllen = sizeof(control)};
 	int r = MIN(to, 0);
 
 	control.h.cmsg_level = SOL_SOCKET;
 	control.h.cmsg_type = SCM_RIGHTS;
 	control.h.cmsg_len = CMSG_LEN(sizeof(int));
 	memcpy(CMSG_DATA(&control.h), &sock, sizeof(int));
-	if (r >= 0 && sendmsg(to, &m, MSG_NOSIGNAL) != 1)
+	if (r >= 0 && sendmsg(to, &m, MSG_NOSIGNAL) != (ssize_t)size + 1)
 		r = -errno;
 	return r;
 }
 
-int lane_take(int listener, int *ret_lane)
+int lane_take(int listener, int *ret_lane, void *token, size_t size)
 {
 	cleanup_close int from = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 	struct timeval soon = {.tv_usec = 100000};
-	char number;
+	char number, got[LANE_TOKEN_MAX + 1];
 	union {
 		struct cmsghdr h;
 		char bytes[CMSG_SPACE(sizeof(int))];
 	} control = {0};
-	struct iovec v = {&number, 1};
+	struct iovec v[] = {{&number, 1}, {got, sizeof(got)}};
 	struct msghdr m = {
-		.msg_iov = &v, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+		.msg_iov = v, .msg_iovlen = 2, .msg_control = &control, .msg_controllen = sizeof(control)};
 	int sock;
 
 	if (from < 0)
 		return -EAGAIN;
 	setsockopt(from, SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof(soon));
-	if (recvmsg(from, &m, MSG_CMSG_CLOEXEC) != 1 || !CMSG_FIRSTHDR(&m))
+	ssize_t n = recvmsg(from, &m, MSG_CMSG_CLOEXEC);
+
+	if (n < 1 || !CMSG_FIRSTHDR(&m))
 		return -EAGAIN;
 	memcpy(&sock, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof(int));
+	if ((size_t)n != size + 1) {
+		close(sock);
+		return -EAGAIN;
+	}
+	if (size)
+		memcpy(token, got, size);
 	*ret_lane = number;
 	return sock;
 }

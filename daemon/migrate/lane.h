@@ -15,7 +15,9 @@ char *lane_state_path(const char *dir, const char *uuid);
 int lane_listen(const char *path, struct error *e);
 /* Connected, or -errno: -ENOENT, -ECONNREFUSED: nobody listens. */
 int lane_connect(const char *path);
-/* Hand @sock over. 0; -ENOENT, -ECONNREFUSED: nobody listens. The caller's copy stays its own. */
-int lane_give(const char *path, int sock, int lane);
-/* Take one: a socket, or -EAGAIN. */
-int lane_take(int listener, int *ret_lane);
+/* Hand @sock over, with @size bytes (LANE_TOKEN_MAX at most) that tell whose it is. 0; -ENOENT,
+ * -ECONNREFUSED: nobody listens. The caller's copy stays its own. */
+#define LANE_TOKEN_MAX 128
+int lane_give(const char *path, int sock, int lane, const void *token, size_t size);
+/* Take one: a socket, or -EAGAIN. What came with it has @size bytes, or it is not taken. */
+int lane_take(int listener, int *ret_lane, void *token, size_t size);

@@ -130,7 +130,7 @@ static int hello(struct migration *m, struct error *e)
 	}
 	if (r >= 0 && m->opt->streams > 1 && there->streams > 1)
 		r = join_dial(&m->link, &m->peer, MIN(there->streams, m->opt->streams), m->opt->to,
-			      &m->opt->link, m->uuid, e);
+			      &m->opt->link, m->uuid, &there->join_secret, e);
 	else if (r >= 0 && m->opt->streams > 1)
 		events_log(m->events, 2, "%s takes one connection only", m->opt->to);
 	if (r >= 0) {
