@@ -3,7 +3,9 @@
  * here. */
 #include <stddef.h>
 #include <stdlib.h>
+#include <poll.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/util.h"
 #include "stream/out.h"
@@ -109,6 +111,14 @@ double stream_out_stop_factor(const struct stream_out *s)
 bool stream_out_is_slow(const struct stream_out *s)
 {
 	return s->map->socket && choice_link_is_slow(&s->packing.choice);
+}
+
+bool stream_out_is_over(const struct stream_out *s, uint64_t wait_ns)
+{
+	struct pollfd p = {.fd = s->map->socket ? s->map->fd : -1, .events = POLLRDHUP};
+	struct timespec ts = {(time_t)(wait_ns / 1000000000), (long)(wait_ns % 1000000000)};
+
+	return ppoll(&p, 1, &ts, NULL) > 0;
 }
 
 void stream_out_allow_copies(struct stream_out *s)

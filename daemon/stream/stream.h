@@ -94,6 +94,8 @@ void stream_out_arrived(struct stream_out *s);
 double stream_out_stop_factor(const struct stream_out *s);
 /* Is a look at a page cheaper than sending it? Nothing is known of a link that was not used yet. */
 bool stream_out_is_slow(const struct stream_out *s);
+/* Wait for so long, or until the reader hangs up: true then. A directory has no such reader. */
+bool stream_out_is_over(const struct stream_out *s, uint64_t wait_ns);
 /* The reader knows COPY; and: it does, and the link is slow. */
 void stream_out_allow_copies(struct stream_out *s);
 bool stream_out_wants_copies(const struct stream_out *s);

@@ -28,8 +28,13 @@ move() {
 	jobs[$name]=$!
 }
 said() { grep -q "$2" "$dir/$1.out"; }
-# Of hot, whose pages are all alike: some seconds for each round
-slow="--max-bandwidth 150K"
+# Its place is taken until somebody says "go": it stays frozen so long. hold NAME makes the script, as options for move.
+hold() {
+	printf '#!/bin/sh\n[ "$CRTOOLS_SCRIPT_ACTION" != network-lock ] || until [ -e %s/go.%s ]; do sleep 0.05; done\n' "$dir" "$1" >"$dir/hold.$1"
+	chmod +x "$dir/hold.$1"
+	echo "--action-script $dir/hold.$1"
+}
+go() { : >"$dir/go.$1"; }
 
 # passes HOST NAME
 passes() {
@@ -48,7 +53,7 @@ in_status() { host_run "$1" "$ferry" status --json | grep -q "$2"; }
 
 case_in_turn() {
 	three --max-migrations 1
-	move hot $slow
+	move hot $(hold hot)
 	within 20 said hot '"event":"round"' || fail "hot does not begin"
 	move hot-spot
 	within 20 said hot-spot '"event":"queued","position":1' || fail "hot-spot does not wait"
@@ -60,6 +65,7 @@ case_in_turn() {
 	# While they wait they are not touched
 	pid=${pids[mem-private]}
 	[ "$(host_run A grep TracerPid "/proc/$pid/status" | tr -dc 0-9)" = 0 ] || fail "mem-private is traced while it waits"
+	go hot
 	moved hot
 	moved hot-spot
 	moved mem-private
@@ -70,8 +76,8 @@ case_both_ways_listed() {
 	local n
 	three
 	host_run A "$bin/ferryd" --insecure --listen 192.0.2.1 </dev/null >>"$dir/ferryd-a.out" 2>&1 &
-	move hot $slow
-	move mem-private --max-bandwidth 6M
+	move hot $(hold hot)
+	move mem-private $(hold mem-private)
 	within 20 eval '[ "$(host_run A "$ferry" status --json | grep -c "\"verb\":\"migrate\".*\"uuid\"")" = 2 ]' || fail "A does not list two that leave"
 	within 20 eval '[ "$(host_run B "$ferry" status --json | grep -c "\"verb\":\"receive\".*\"uuid\"")" = 2 ]' || fail "B does not list two that come"
 	host_run B "$ferry" status >"$dir/table"
@@ -80,6 +86,8 @@ case_both_ways_listed() {
 	host_run B timeout -s INT 3.5 "$ferry" status --watch --json >"$dir/watch"
 	n=$(grep -c '"verb":"receive"' "$dir/watch")
 	[ "$n" -ge 4 ] || fail "--watch showed $n lines"
+	go hot
+	go mem-private
 	moved hot
 	moved mem-private
 	passes A hot-spot
@@ -87,13 +95,14 @@ case_both_ways_listed() {
 
 case_full() {
 	three --max-migrations 1 --max-queue 1
-	move hot $slow
+	move hot $(hold hot)
 	within 20 said hot '"event":"round"' || fail "hot does not begin"
 	move hot-spot
 	within 20 said hot-spot '"event":"queued"' || fail "hot-spot does not wait"
 	move mem-private
 	wait "${jobs[mem-private]}" && fail "a third one was let in"
 	said mem-private 'Error.*1 migrations arrive already, and 1 wait' || fail "mem-private: $(tail -n 1 "$dir/mem-private.out")"
+	go hot
 	moved hot
 	moved hot-spot
 	passes A mem-private
@@ -104,7 +113,7 @@ case_cancelled() {
 	local id
 	three --max-migrations 1
 	move hot --max-bandwidth 100K
-	within 20 said hot '"event":"round"' || fail "hot does not begin"
+	within 20 said hot '"event":"start"' || fail "hot does not begin"
 	move hot-spot
 	within 20 said hot-spot '"event":"queued"' || fail "hot-spot does not wait"
 	host_run A "$ferry" cancel "${pids[hot-spot]}" || fail "one that waits cannot be cancelled"
@@ -118,7 +127,7 @@ case_cancelled() {
 	wait "${jobs[hot]}" && fail "hot: success after a cancel"
 	moved mem-private
 	move hot --max-bandwidth 100K
-	within 20 said hot '"event":"round"' || fail "hot does not begin again"
+	within 20 said hot '"event":"start"' || fail "hot does not begin again"
 	id=$(grep -o '"uuid":"[^"]*"' "$dir/hot.out" | head -n 1 | cut -d '"' -f 4)
 	host_run A "$ferry" cancel "$id" || fail "cannot be cancelled at the source by its id"
 	wait "${jobs[hot]}" && fail "hot: success after the second cancel"

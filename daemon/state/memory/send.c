@@ -14,13 +14,15 @@
 
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/util.h"
+
+#define PACE_STEP_NS 50000000ull
 #include "track/calls.h"
 
-/* Token bucket of --max-bandwidth: sleep until what was sent, as it went over the wire, is allowed. */
-static void pace(struct memory *m, uint64_t bytes)
+/* Token bucket of --max-bandwidth: wait until what was sent, as it went over the wire, is allowed; but not if
+ * somebody wants us to stop, or the other side has gone. */
+static void pace(struct memory *m, const struct stream_out *out, uint64_t bytes)
 {
 	if (!m->max_bandwidth)
 		return;
@@ -31,11 +33,9 @@ static void pace(struct memory *m, uint64_t bytes)
 	m->budget_bytes += bytes;
 	uint64_t due = m->budget_start + m->budget_bytes * 1000 / m->max_bandwidth * 1000000;
 
-	if (due > now) {
-		struct timespec ts = {(due - now) / 1000000000, (due - now) % 1000000000};
-
-		nanosleep(&ts, NULL);
-	}
+	/* In steps: a signal that comes just before a wait would not interrupt it. */
+	while (due > now && !job_aborted() && !stream_out_is_over(out, MIN(due - now, PACE_STEP_NS)))
+		now = now_ns();
 }
 
 static bool is_zero(const void *page)
@@ -225,7 +225,7 @@ static int send_range(struct sender *s, uint64_t start, uint64_t end, struct err
 		if (r < 0)
 			return r;
 		if (!s->final)
-			pace(s->m, stream_out_bytes(s->out) - before);
+			pace(s->m, s->out, stream_out_bytes(s->out) - before);
 		start += n;
 	}
 	return 0;
@@ -249,7 +249,7 @@ static ssize_t send_gathered(struct sender *s, const struct page_range *range, s
 		data += range[i].end - range[i].start;
 	}
 	if (!s->final)
-		pace(s->m, stream_out_bytes(s->out) - before);
+		pace(s->m, s->out, stream_out_bytes(s->out) - before);
 	return (ssize_t)n;
 }
 

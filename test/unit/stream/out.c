@@ -304,6 +304,26 @@ static void test_small_runs(void **state)
 	stream_in_free(in);
 }
 
+/* A wait ends at once when the reader has hung up, and not before. */
+static void test_is_over(void **state)
+{
+	struct error e = ERROR_INIT;
+	struct stream_out *s;
+	int pair[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	assert_ok(stream_out_socket(&s, pair[0], &e), &e);
+	assert_false(stream_out_is_over(s, 1000));
+	assert_int_equal(write(pair[1], "x", 1), 1); /* it may say something */
+	assert_false(stream_out_is_over(s, 1000));
+	shutdown(pair[1], SHUT_WR);
+	assert_true(stream_out_is_over(s, 3600 * 1000000000ull));
+	stream_out_free(s);
+	close(pair[0]);
+	close(pair[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -313,6 +333,7 @@ int main(void)
 		cmocka_unit_test(test_dead_peer),
 		cmocka_unit_test(test_refused_puts),
 		cmocka_unit_test(test_small_runs),
+		cmocka_unit_test(test_is_over),
 	};
 
 	return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
