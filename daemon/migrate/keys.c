@@ -128,18 +128,12 @@ static int parse_line(char *line, const char *path, unsigned number, struct know
 	return 1;
 }
 
-int known_peers_read(const char *dir, struct known_peer **ret, size_t *ret_n, struct error *e)
+int known_peers_parse(char *text, const char *path, struct known_peer **ret, size_t *ret_n, struct error *e)
 {
-	cleanup_free char *path = xasprintf("%s/%s", dir, PEERS), *text = NULL;
-	ssize_t n = read_file(path, &text);
 	unsigned number = 0;
 
 	*ret = NULL;
 	*ret_n = 0;
-	if (n == -ENOENT)
-		return 0;
-	if (n < 0)
-		return error_set(e, (int)-n, "cannot read %s", path);
 	for (char *line = text, *next; line; line = next) {
 		struct known_peer p = {0};
 
@@ -160,6 +154,19 @@ int known_peers_read(const char *dir, struct known_peer **ret, size_t *ret_n, st
 		(*ret)[(*ret_n)++] = p;
 	}
 	return 0;
+}
+
+int known_peers_read(const char *dir, struct known_peer **ret, size_t *ret_n, struct error *e)
+{
+	cleanup_free char *path = xasprintf("%s/%s", dir, PEERS), *text = NULL;
+	ssize_t n = read_file(path, &text);
+
+	*ret = NULL;
+	*ret_n = 0;
+	if (n == -ENOENT)
+		return 0;
+	return n < 0 ? error_set(e, (int)-n, "cannot read %s", path)
+		     : known_peers_parse(text, path, ret, ret_n, e);
 }
 
 /* The file without the peer @name, and with @add. Comments of the old one are kept. */

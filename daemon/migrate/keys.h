@@ -48,6 +48,8 @@ int keys_trust(const char *dir, const struct known_peer *p, struct error *e);
 int keys_forget(const char *dir, const char *name, struct error *e);
 /* Lines of known_peers. malloc'ed. A file that is not there is empty. */
 int known_peers_read(const char *dir, struct known_peer **ret, size_t *ret_n, struct error *e);
+/* The same for text in memory (changed by the call); @path for errors. */
+int known_peers_parse(char *text, const char *path, struct known_peer **ret, size_t *ret_n, struct error *e);
 void known_peers_free(struct known_peer *p, size_t n);
 const struct known_peer *keys_by_name(const struct keys *k, const char *name);
 /* All grants of the lines with this fingerprint. 0: not known. */

@@ -7,47 +7,13 @@
 #include <string.h>
 
 #include "base/util.h"
+#include "lib/repair.h"
 #include "proto/image.pb-c.h"
 #include "stream/plan.h"
 #include "stream/records.h"
 #include "stream/show_message.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void repair(uint8_t *p, size_t n)
-{
-	uint64_t running = 0, records = 0;
-	struct wire_record h;
-
-	for (uint32_t sequence = 0; n >= sizeof(h); sequence++) {
-		memcpy(&h, p, sizeof(h));
-		h.magic = htole32(WIRE_MAGIC);
-		h.version = htole16(STREAM_VERSION);
-		h.reserved = 0;
-		h.sequence = htole32(sequence);
-		size_t length = le32toh(h.length);
-
-		if (length > n - sizeof(h))
-			return;
-		if (le32toh(h.type) == FERRY__RECORD_TYPE__RECORD_TRAILER &&
-		    length == sizeof(struct wire_trailer)) {
-			struct wire_trailer t;
-
-			memcpy(&t, p + sizeof(h), sizeof(t));
-			t.records = htole64(records);
-			t.running = htole64(running);
-			memcpy(p + sizeof(h), &t, sizeof(t));
-		}
-		uint64_t checksum = wire_checksum(&h, p + sizeof(h), length);
-
-		h.checksum = htole64(checksum);
-		memcpy(p, &h, sizeof(h));
-		running = wire_running(running, checksum);
-		records++;
-		p += sizeof(h) + length;
-		n -= sizeof(h) + length;
-	}
-}
 
 static void use(struct record_in *in, struct plan *plan, struct wire_run *runs, uint8_t *data)
 {
@@ -90,7 +56,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 	cleanup_free uint8_t *p = xmemdup(input + 1, size - 1);
 
 	if (input[0] & 2)
-		repair(p, size - 1);
+		repair(p, size - 1, NULL, 0);
 	record_in_init_memory(&in, p, size - 1, input[0] & 1);
 	if (record_in_header(&in, 1 + (input[0] >> 2 & 3), &h, &e) >= 0 || (input[0] & 128))
 		while (record_in_next(&in, &e) > 0)
