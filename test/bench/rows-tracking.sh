@@ -100,11 +100,12 @@ hole() {
 	large "64 GiB mapping with $large_hole MiB in it" "bench-scale hole 16 $((large_hole / 4))" "bench-scale hole 64 $large_hole"
 }
 
-# overhead_of WORDS...: a program that writes one word of each page as fast as it can; untracked, then with each backend
+# overhead_of WORDS...: a program that writes one word of each page as fast as it can; untracked, then with each backend (of
+# FERRY_BENCH_BACKENDS: those that work here)
 overhead_of() {
 	local backend free kept faults cost words=$* how i
 	how="$([[ $words == *seq* ]] && echo "in order" || echo "at random"), $([[ $words == *thp* ]] && echo "huge pages" || echo "4 KiB pages")"
-	for backend in $(host_run A "$bin/ferry" check --json | sed -n 's/.*"name":"backend \([^"]*\)","there":true.*/\1/p'); do
+	for backend in ${FERRY_BENCH_BACKENDS:-$(host_run A "$bin/ferry" check --json | sed -n 's/.*"name":"backend \([^"]*\)","there":true.*/\1/p')}; do
 		clear
 		local costs=() scans=() stops=()
 		start bench-prog $rate_size 0 touch $words
