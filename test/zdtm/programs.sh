@@ -234,4 +234,180 @@ case_gcc() {
 	three_times
 }
 
-run_cases "python node java sqlite postgres gcc" "$@"
+# A server with workers of another user, and clients that come over TLS; by a unix socket, as TCP connections are a matter of their own.
+case_nginx() {
+	command -v nginx >/dev/null && command -v openssl >/dev/null && [ -x /usr/bin/python3 ] || skip "needs nginx, openssl and python3"
+	openssl req -x509 -newkey rsa:2048 -nodes -keyout "$dir/key.pem" -out "$dir/cert.pem" -days 2 -subj /CN=localhost >/dev/null 2>&1 || fail "openssl"
+	mkdir "$dir/www" "$dir/tmp" && chmod 777 "$dir/tmp"
+	head -c 300000 /dev/urandom >"$dir/www/large"
+	cat >"$dir/nginx.conf" <<-EOF
+		user nobody nogroup;
+		worker_processes 3;
+		daemon off;
+		pid $dir/nginx.pid;
+		error_log $dir/error.log;
+		events { worker_connections 64; }
+		http {
+			access_log off;
+			client_body_temp_path $dir/tmp/body; proxy_temp_path $dir/tmp/proxy; fastcgi_temp_path $dir/tmp/fastcgi; uwsgi_temp_path $dir/tmp/uwsgi; scgi_temp_path $dir/tmp/scgi;
+			limit_req_zone \$request_uri zone=one:1m rate=1000r/s;
+			server {
+				listen unix:$dir/socket ssl;
+				ssl_certificate $dir/cert.pem; ssl_certificate_key $dir/key.pem; ssl_session_cache shared:tls:1m;
+				location / { root $dir/www; limit_req zone=one burst=100; }
+			}
+		}
+	EOF
+	cat >"$dir/program.py" <<-'EOF'
+		import hashlib, os, signal, socket, ssl, subprocess, time
+		want = hashlib.sha256(open('www/large', 'rb').read()).digest()
+		server = subprocess.Popen(['nginx', '-c', os.getcwd() + '/nginx.conf', '-p', os.getcwd()])
+		tls = ssl.create_default_context(cafile='cert.pem')
+		def connect():
+		    s = socket.socket(socket.AF_UNIX)
+		    s.settimeout(30)
+		    s.connect('socket')
+		    return tls.wrap_socket(s, server_hostname='localhost').makefile('rwb')
+		def get(c):
+		    c.write(b'GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n')
+		    c.flush()
+		    status, length = c.readline(), 0
+		    for line in iter(c.readline, b'\r\n'):
+		        if line.lower().startswith(b'content-length:'): length = int(line[15:])
+		    return status.split()[1] == b'200' and hashlib.sha256(c.read(length)).digest() == want
+		while not os.path.exists('socket'): time.sleep(0.02)
+		kept, n, verdict = connect(), 0, 'good'
+		while not os.path.exists('stop'):
+		    if not get(kept): verdict = 'wrong answer to request %d' % n
+		    if n % 100 == 99: kept = connect()
+		    other = connect()
+		    if not get(other): verdict = 'wrong answer to request %d of its own' % n
+		    other.close()
+		    n += 1
+		    with open('count', 'w') as f: f.write('%d\n' % n)
+		    time.sleep(0.005)
+		kept.close()
+		server.send_signal(signal.SIGQUIT)
+		if server.wait(30): verdict = 'the server ended with %d' % server.returncode
+		with open('verdict.new', 'w') as f: f.write(verdict)
+		os.rename('verdict.new', 'verdict')
+	EOF
+	launch /usr/bin/python3 program.py
+	three_times
+}
+
+# Threads that wait for one another, throw, and use what a thread has of its own.
+case_cpp() {
+	command -v g++ >/dev/null || skip "needs g++"
+	cat >"$dir/program.cc" <<-'EOF'
+		#include <atomic>
+		#include <chrono>
+		#include <condition_variable>
+		#include <fstream>
+		#include <future>
+		#include <map>
+		#include <memory>
+		#include <mutex>
+		#include <queue>
+		#include <stdexcept>
+		#include <string>
+		#include <sys/stat.h>
+		#include <thread>
+		#include <vector>
+		std::mutex m;
+		std::condition_variable filled, done;
+		std::queue<long> work;
+		std::map<long, long> got;
+		bool ending;
+		std::atomic<long> thrown;
+		thread_local std::unique_ptr<long> turns;
+		static long square(long n) { if (n % 7 == 0) throw std::runtime_error(std::to_string(n)); return n * n; }
+		static long worker() {
+			turns = std::make_unique<long>(0);
+			std::unique_lock<std::mutex> lock(m);
+			for (;;) {
+				filled.wait_for(lock, std::chrono::milliseconds(50), [] { return ending || !work.empty(); });
+				if (work.empty()) { if (ending) return *turns; continue; }
+				long n = work.front(), r; work.pop();
+				lock.unlock();
+				try { r = square(n); } catch (const std::runtime_error &e) { thrown++; r = -std::stol(e.what()); }
+				++*turns;
+				lock.lock();
+				got[n] = r;
+				done.notify_one();
+			}
+		}
+		int main() {
+			std::vector<std::future<long>> workers;
+			std::string verdict = "good";
+			struct stat st;
+			long n = 0, all = 0, put = 0;
+			for (int i = 0; i < 8; i++) workers.push_back(std::async(std::launch::async, worker));
+			while (stat("stop", &st)) {
+				std::unique_lock<std::mutex> lock(m);
+				got.clear();
+				for (int i = 0; i < 50; i++, put++) work.push(n * 50 + i);
+				filled.notify_all();
+				done.wait(lock, [] { return got.size() == 50; });
+				for (auto &x : got) if (x.second != (x.first % 7 ? x.first * x.first : -x.first)) verdict = "wrong: " + std::to_string(x.first);
+				lock.unlock();
+				std::ofstream("count") << ++n << std::endl;
+				std::this_thread::sleep_for(std::chrono::milliseconds(5));
+			}
+			{ std::lock_guard<std::mutex> lock(m); ending = true; }
+			filled.notify_all();
+			for (auto &w : workers) all += w.get();
+			if (all != put || thrown != (put + 6) / 7) verdict = std::to_string(all) + " done of " + std::to_string(put) + ", " + std::to_string(thrown) + " thrown";
+			std::ofstream("verdict.new") << verdict << std::endl;
+			return rename("verdict.new", "verdict");
+		}
+	EOF
+	g++ -O1 -pthread -o "$dir/program" "$dir/program.cc" >"$dir/compiled" 2>&1 || fail "g++: $(head -n 1 "$dir/compiled")"
+	launch ./program
+	three_times
+}
+
+case_rust() {
+	local rustc
+	rustc=$(command -v rustc) && "$rustc" --version >/dev/null 2>&1 || skip "needs rustc"
+	cat >"$dir/program.rs" <<-'EOF'
+		use std::{fs, io::{Read, Write}, os::unix::net::{UnixListener, UnixStream}, path::Path, sync::{mpsc, Arc, Mutex, RwLock}, thread, time::Duration};
+		fn main() {
+		    let seen = Arc::new(RwLock::new(0u64));
+		    let (work, queue) = mpsc::channel::<u64>();
+		    let (back, results) = mpsc::channel::<(u64, u64)>();
+		    let queue = Arc::new(Mutex::new(queue));
+		    let workers: Vec<_> = (0..8).map(|_| { let (q, b, s) = (queue.clone(), back.clone(), seen.clone()); thread::spawn(move || loop {
+		        let n = match q.lock().unwrap().recv() { Ok(n) => n, Err(_) => return };
+		        let r = std::panic::catch_unwind(|| n.wrapping_mul(n)).unwrap();
+		        *s.write().unwrap() += 1;
+		        b.send((n, r)).unwrap();
+		    }) }).collect();
+		    let listener = UnixListener::bind("socket").unwrap();
+		    thread::spawn(move || for s in listener.incoming() { let mut s = s.unwrap(); thread::spawn(move || { let mut b = [0u8; 64]; while let Ok(n) = s.read(&mut b) { if n == 0 { break } s.write_all(&b[..n]).unwrap(); } }); });
+		    let mut echo = UnixStream::connect("socket").unwrap();
+		    let (mut n, mut verdict) = (0u64, "good".to_string());
+		    while !Path::new("stop").exists() {
+		        for k in 0..20 { work.send(n * 20 + k).unwrap(); }
+		        for _ in 0..20 { let (a, b) = results.recv().unwrap(); if a.wrapping_mul(a) != b { verdict = format!("wrong: {} {}", a, b); } }
+		        let mut b = [0u8; 8];
+		        echo.write_all(&n.to_le_bytes()).unwrap();
+		        echo.read_exact(&mut b).unwrap();
+		        if u64::from_le_bytes(b) != n { verdict = "wrong echo".to_string(); }
+		        n += 1;
+		        fs::write("count", format!("{}\n", n)).unwrap();
+		        thread::sleep(Duration::from_millis(5));
+		    }
+		    drop(work);
+		    for w in workers { w.join().unwrap(); }
+		    if *seen.read().unwrap() != n * 20 { verdict = format!("{} done of {}", seen.read().unwrap(), n * 20); }
+		    fs::write("verdict.new", verdict).unwrap();
+		    fs::rename("verdict.new", "verdict").unwrap();
+		}
+	EOF
+	"$rustc" -O -o "$dir/program" "$dir/program.rs" >"$dir/compiled" 2>&1 || fail "rustc: $(head -n 1 "$dir/compiled")"
+	launch ./program
+	three_times
+}
+
+run_cases "python node java sqlite postgres gcc nginx cpp rust" "$@"

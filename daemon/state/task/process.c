@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What belongs to a process as a whole: oom_score_adj, child subreaper, core dump filter.  (Limits, timers
+ * What belongs to a process as a whole: oom_score_adj, child subreaper, core dump filter, membarrier
+ * registrations, and the nice value of a session's autogroup.  (Limits, timers
  * and signal actions have files of their own; the dumpable flag is with the credentials.)  And the refusal of
  * what has no other place: a process that is being traced, or has a controlling terminal.
  *
@@ -11,12 +12,29 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/membarrier.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include "procfs/procfs.h"
 #include "proto/task.pb-c.h"
 #include "state/task/message.h"
+
+#define GET_REGISTRATIONS (1 << 9) /* Linux 6.3 */
+
+/* Command that is refused (EPERM) to who has not registered for it; done, it changes nothing. */
+static const struct {
+	int command, registration;
+} barriers[] = {
+	{MEMBARRIER_CMD_PRIVATE_EXPEDITED, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED},
+	{MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE},
+	{MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ},
+};
+
+struct process_asked {
+	size_t subreaper; /* data */
+	unsigned registrations, tried[ARRAY_SIZE(barriers)];
+};
 
 static bool is_own_thread(pid_t tid)
 {
@@ -45,16 +63,45 @@ static int process_preflight(struct capture *c, struct process *p, struct error 
 static int process_ask(struct capture *c, struct process *p, struct thread *t, struct batch *b,
 		       void **ret_state, struct error *e)
 {
-	size_t *at = xmalloc(sizeof(*at));
+	struct process_asked *a = *ret_state = xcalloc(1, sizeof(*a));
 
 	(void)c;
 	(void)p;
 	(void)t;
 	(void)e;
-	*at = batch_reserve(b, sizeof(int));
-	batch_call(b, "get child subreaper", SYS_prctl, ARG(PR_GET_CHILD_SUBREAPER), ARG_DATA(*at));
-	*ret_state = at;
+	a->subreaper = batch_reserve(b, sizeof(int));
+	batch_call(b, "get child subreaper", SYS_prctl, ARG(PR_GET_CHILD_SUBREAPER), ARG_DATA(a->subreaper));
+	a->registrations = batch_call(b, "get membarrier registrations", SYS_membarrier,
+				      ARG(GET_REGISTRATIONS), ARG(0), ARG(0));
+	batch_accept_any(b, a->registrations);
+	for (size_t i = 0; i < ARRAY_SIZE(barriers); i++) {
+		a->tried[i] = batch_call(b, "try membarrier", SYS_membarrier, ARG(barriers[i].command),
+					 ARG(0), ARG(0));
+		batch_accept_any(b, a->tried[i]);
+	}
 	return 0;
+}
+
+static uint32_t registrations(const struct batch *b, const struct process_asked *a)
+{
+	int64_t told = batch_result(b, a->registrations);
+	uint32_t all = told > 0 ? (uint32_t)told : 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(barriers); i++)
+		if (batch_result(b, a->tried[i]) == 0)
+			all |= (uint32_t)barriers[i].registration;
+	return all;
+}
+
+/* "/autogroup-12 nice 5"; 0 where there are none. */
+static int read_autogroup(pid_t pid)
+{
+	char path[64];
+	cleanup_free char *text = NULL;
+	int nice = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/autogroup", pid);
+	return read_file(path, &text) > 0 && sscanf(text, "/autogroup-%*d nice %d", &nice) == 1 ? nice : 0;
 }
 
 static int read_number(pid_t pid, const char *file, int base, long *ret, struct error *e)
@@ -99,7 +146,9 @@ static int process_take(struct capture *c, struct process *p, struct thread *t, 
 	if (r < 0)
 		return r;
 	has_filter = read_number(p->pid, "coredump_filter", 16, &filter, &ignored) == 0;
-	memcpy(&subreaper, batch_data(b, *(size_t *)state), sizeof(subreaper));
+	const struct process_asked *a = state;
+
+	memcpy(&subreaper, batch_data(b, a->subreaper), sizeof(subreaper));
 
 	Ferry__ProcessState *m = MESSAGE_NEW(Ferry__ProcessState, ferry__process_state);
 
@@ -107,6 +156,9 @@ static int process_take(struct capture *c, struct process *p, struct thread *t, 
 	m->child_subreaper = subreaper != 0;
 	m->coredump_filter = filter;
 	m->has_coredump_filter = has_filter;
+	m->membarrier = registrations(b, a);
+	if (p->sid == p->pid)
+		m->autogroup_nice = read_autogroup(p->pid);
 	snapshot_put(c->snapshot, FERRY__RECORD_TYPE__RECORD_PROCESS, p->pid, 0, &m->base);
 	return 0;
 }
@@ -132,8 +184,13 @@ static int process_build(struct rebuild *r, struct process *p, struct thread *t,
 	(void)t;
 	if (err == 0 && m->has_coredump_filter)
 		err = set_if_other(p->pid, "coredump_filter", 16, "0x%lx", m->coredump_filter, e);
+	if (err == 0 && m->autogroup_nice && read_autogroup(p->pid) != m->autogroup_nice)
+		err = write_number(p->pid, "autogroup", "%ld", m->autogroup_nice, e);
 	if (err < 0)
 		return err;
+	for (uint32_t bit = 1; bit && bit <= m->membarrier; bit <<= 1)
+		if (m->membarrier & bit)
+			batch_call(b, "register for membarrier", SYS_membarrier, ARG(bit), ARG(0), ARG(0));
 	batch_call(b, "set child subreaper", SYS_prctl, ARG(PR_SET_CHILD_SUBREAPER), ARG(m->child_subreaper));
 	return 0;
 }
