@@ -169,6 +169,7 @@ int session_dump_lazy(struct session *s, struct stream_out *out, enum session_en
 	s->t_begin = now_ns();
 	s->n_rounds = 0;
 	s->post_copy = true;
+	s->opt.leave_shared = true;
 	int r = session_put_inventory(s, out, false, e);
 
 	if (r >= 0)

@@ -33,8 +33,19 @@ static void last_to_go(void)
 			return;
 }
 
-static void keep_userfaultfds_only(void)
+static bool is_one_of(int fd, const int *list, size_t n)
 {
+	for (size_t i = 0; i < n; i++)
+		if (list[i] == fd)
+			return true;
+	return false;
+}
+
+/* And shared memory of which pages are missing. */
+static void keep_userfaultfds_only(const char *path)
+{
+	cleanup_free int *shared = NULL;
+	size_t n_shared = pager_object_fds(path, &shared);
 	cleanup_closedir DIR *d = opendir("/proc/self/fd");
 	struct dirent *entry;
 	int *others = NULL;
@@ -47,7 +58,7 @@ static void keep_userfaultfds_only(void)
 		if (entry->d_name[0] == '.' || fd == dirfd(d))
 			continue;
 		if (readlink_at(dirfd(d), entry->d_name, &link) == 0 &&
-		    !strcmp(link, "anon_inode:[userfaultfd]"))
+		    (!strcmp(link, "anon_inode:[userfaultfd]") || is_one_of(fd, shared, n_shared)))
 			continue;
 		others = xrealloc(others, (n + 1) * sizeof(*others));
 		others[n++] = fd;
@@ -70,7 +81,7 @@ static void __attribute__((noreturn)) hold(const char *path, int worker)
 	last_to_go();
 	while (poll(&p, 1, -1) != 1)
 		;
-	keep_userfaultfds_only();
+	keep_userfaultfds_only(path);
 	while (pager_names_holder(path, getpid()))
 		sleep(1);
 	_exit(0);

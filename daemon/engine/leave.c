@@ -39,7 +39,7 @@ int session_leave_of(struct session *s, struct process *p, struct error *e)
 	for (size_t i = 0; i < p->n_threads && r >= 0; i++)
 		r = keep_of_thread(&p->threads[i]->task, &keep, e);
 	if (r >= 0)
-		memory_leave(p, &keep, &mp->left);
+		memory_leave(s->memory, p, &keep, &mp->left);
 	page_set_deinit(&keep);
 	return r;
 }
@@ -48,6 +48,8 @@ int session_leave(struct session *s, struct error *e)
 {
 	int r = 0;
 
+	s->memory->leaves = !s->memory->userfaults;
+	s->memory->may_leave = s->opt.leave_shared;
 	for (size_t i = 0; i < s->tree->n && r >= 0; i++) {
 		const struct memory_process *mp = s->tree->procs[i]->data;
 
@@ -65,8 +67,11 @@ void session_leave_end(struct session *s)
 	for (size_t i = 0; i < s->tree->n; i++) {
 		struct memory_process *mp = s->tree->procs[i]->data;
 
-		if (mp)
-			page_set_remove(&mp->left, &mp->sent);
+		if (!mp)
+			continue;
+		page_set_remove(&mp->left, &mp->sent);
+		page_set_merge(&mp->left, &mp->left_shared);
+		page_set_clear(&mp->left_shared);
 	}
 }
 

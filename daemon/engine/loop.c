@@ -86,9 +86,10 @@ static bool post_copy_helps(const struct session *s)
 		return false;
 	if (s->memory->userfaults || s->shared_part > 0.5) {
 		events_log(s->events, 2, "post-copy would not help: %s",
-			   s->memory->userfaults
-				   ? "the program has userfaultfds of its own"
-				   : "what the program writes is shared memory, which goes along");
+			   s->memory->userfaults ? "the program has userfaultfds of its own"
+						 : "what the program writes is shared memory that others can "
+						   "reach by a name or "
+						   "a descriptor, which goes along");
 		return false;
 	}
 	return !s->opt.max_downtime_ms || left <= s->opt.max_downtime_ms * 1e6;
@@ -122,6 +123,7 @@ int session_rounds(struct session *s, struct stream_out *out, bool layout,
 	enum converge_step step = STEP_ROUND;
 
 	s->n_rounds = 0;
+	s->memory->may_leave = s->opt.leave_shared;
 	session_count(s);
 	/* Without tracking a round is worth nothing; a migration still sends one with the layout, so that
 	 * skeletons are there. */

@@ -42,6 +42,7 @@ void missing_deinit(struct missing *m)
 		free(m->spaces[i].bits);
 		page_set_deinit(&m->spaces[i].registered);
 		page_set_deinit(&m->spaces[i].huge);
+		free(m->spaces[i].views);
 	}
 	free(m->sources);
 	free(m->spaces);
@@ -87,7 +88,7 @@ size_t missing_add_space_as(struct missing *m, size_t source, int fd, const stru
 	m->spaces = xrealloc(m->spaces, (m->n_spaces + 1) * sizeof(*m->spaces));
 	struct missing_space *x = &m->spaces[m->n_spaces];
 
-	*x = (struct missing_space){.fd = fd, .source = source, .n = n, .cap = n};
+	*x = (struct missing_space){.fd = fd, .object = MISSING_PROCESS, .source = source, .n = n, .cap = n};
 	x->r = xmemdup(r, n * sizeof(*r));
 	x->bits = new_bits(s->n);
 	memcpy(x->bits, bits, MISSING_WORDS(s->n) * sizeof(*bits));
@@ -111,6 +112,16 @@ size_t missing_add_space(struct missing *m, size_t source, int fd, const struct 
 	return missing_add_space_as(m, source, fd, r, s->base.n, bits, registered);
 }
 
+size_t missing_add_object(struct missing *m, size_t source, uint64_t object, const struct missing_range *r,
+			  size_t n, const uint64_t *bits)
+{
+	const struct page_set none = PAGE_SET_INIT;
+	size_t space = missing_add_space_as(m, source, -1, r, n, bits, &none);
+
+	m->spaces[space].object = (int64_t)object;
+	return space;
+}
+
 void missing_set_huge(struct missing *m, size_t space, const struct page_set *set)
 {
 	page_set_clear(&m->spaces[space].huge);
@@ -123,8 +134,11 @@ size_t missing_fork(struct missing *m, size_t space, int fd)
 {
 	/* A copy: the array may move. */
 	const struct missing_space x = m->spaces[space];
+	size_t child = missing_add_space_as(m, x.source, fd, x.r, x.n, x.bits, &x.registered);
 
-	return missing_add_space_as(m, x.source, fd, x.r, x.n, x.bits, &x.registered);
+	for (size_t i = 0; i < x.n_views; i++)
+		missing_add_view(m, child, &x.views[i]);
+	return child;
 }
 
 static bool wanted_somewhere(const struct missing *m, size_t source, uint64_t mark)
@@ -206,10 +220,114 @@ void missing_drop(struct missing *m, size_t space, uint64_t start, uint64_t end)
 	}
 }
 
+/* --- views ------------------------------------------------------------------------------------------- */
+
+void missing_add_view(struct missing *m, size_t space, const struct missing_view *v)
+{
+	struct missing_space *x = &m->spaces[space];
+
+	x->views = xrealloc(x->views, (x->n_views + 1) * sizeof(*x->views));
+	x->views[x->n_views++] = *v;
+}
+
+/* Where the parts that remain are put is of no matter. */
+static void cut_views(struct missing_space *x, uint64_t start, uint64_t end)
+{
+	for (size_t i = x->n_views; i-- > 0;) {
+		struct missing_view v = x->views[i];
+
+		/* Empty ones, too: of a copy (mremap from length 0) only the beginning is known. */
+		if (v.start >= end || MAX(v.end, v.start + 1) <= start)
+			continue;
+		x->views[i] = x->views[--x->n_views];
+		x->views = xrealloc(x->views, (x->n_views + 3) * sizeof(*x->views));
+		if (v.start < start)
+			x->views[x->n_views++] = (struct missing_view){v.start, start, v.offset, v.object};
+		if (v.end > end)
+			x->views[x->n_views++] =
+				(struct missing_view){end, v.end, v.offset + (end - v.start), v.object};
+	}
+}
+
+/* A copy from length 0 leaves what it is a copy of where it is. */
+static void move_views(struct missing_space *x, uint64_t from, uint64_t to, uint64_t length)
+{
+	size_t n = 0;
+	struct missing_view *moved = xcalloc(x->n_views + 1, sizeof(*moved));
+
+	for (size_t i = 0; i < x->n_views; i++) {
+		const struct missing_view *v = &x->views[i];
+		uint64_t start = MAX(v->start, from), end = MIN(v->end, from + length);
+
+		if (start > end || (start == end && (length || start == v->end)))
+			continue;
+		moved[n++] = (struct missing_view){start - from + to, end - from + to,
+						   v->offset + (start - v->start), v->object};
+	}
+	if (length) {
+		cut_views(x, from, from + length);
+		cut_views(x, to, to + length);
+	}
+	x->views = xrealloc(x->views, (x->n_views + n + 1) * sizeof(*moved));
+	memcpy(x->views + x->n_views, moved, n * sizeof(*moved));
+	x->n_views += n;
+	free(moved);
+}
+
+/* The kernel tells nothing of a mapping that grows where it is: what is registered at @addr and not known is
+ * the end of what is registered below. */
+bool missing_view_at(const struct missing *m, size_t space, uint64_t addr, uint64_t *ret_object,
+		     uint64_t *ret_offset)
+{
+	const struct missing_space *x = &m->spaces[space];
+	const struct missing_view *best = NULL;
+	uint64_t end = 0;
+
+	for (size_t i = 0; i < x->n_views; i++) {
+		const struct missing_view *v = &x->views[i];
+
+		if (v->start <= addr && (!best || v->start > best->start))
+			best = v;
+	}
+	if (!best)
+		return false;
+	for (size_t i = 0; i < x->registered.n && x->registered.r[i].start <= addr; i++)
+		end = MIN(x->registered.r[i].end, addr + 1);
+	if (addr >= best->end && end > best->end)
+		return false;
+	*ret_object = best->object;
+	*ret_offset = best->offset + (addr - best->start);
+	return true;
+}
+
+bool missing_find_shared(const struct missing *m, uint64_t object, uint64_t offset, size_t *ret_space,
+			 uint64_t *ret_mark)
+{
+	for (size_t i = 0; i < m->n_spaces; i++)
+		if (m->spaces[i].object == (int64_t)object && missing_find(m, i, offset, ret_mark)) {
+			*ret_space = i;
+			return true;
+		}
+	return false;
+}
+
+uint64_t missing_none_in(const struct missing *m, uint64_t object, uint64_t offset, uint64_t max)
+{
+	uint64_t n = PAGE_SIZE_BYTES, mark;
+	size_t space;
+
+	while (n < max && !missing_find_shared(m, object, offset + n, &space, &mark))
+		n += PAGE_SIZE_BYTES;
+	return n;
+}
+
+/* ----------------------------------------------------------------------------------------------------- */
+
 void missing_unmap(struct missing *m, size_t space, uint64_t start, uint64_t end)
 {
 	missing_drop(m, space, start, end);
 	page_set_remove_range(&m->spaces[space].registered, start, end);
+	cut_views(&m->spaces[space], start, end);
 }
 
 static void insert(struct missing_space *x, struct missing_range r)
@@ -250,6 +368,11 @@ static size_t cut_out(struct missing_space *x, uint64_t start, uint64_t end, str
 void missing_move(struct missing *m, size_t space, uint64_t from, uint64_t to, uint64_t length)
 {
 	struct missing_space *x = &m->spaces[space];
+
+	if (!length) {
+		move_views(x, from, to, 0);
+		return;
+	}
 	cleanup_free struct missing_range *moved = xcalloc(x->n + 1, sizeof(*moved)),
 					  *gone = xcalloc(x->n + 1, sizeof(*gone));
 	size_t n = cut_out(x, from, from + length, moved);
@@ -259,6 +382,7 @@ void missing_move(struct missing *m, size_t space, uint64_t from, uint64_t to, u
 	page_set_remove_range(&x->registered, from, from + length);
 	page_set_add(&x->registered, to, to + length);
 	move_huge(x, from, to, length);
+	move_views(x, from, to, length);
 	cut_out(x, to, to + length, gone);
 	for (size_t i = 0; i < n; i++)
 		insert(x, (struct missing_range){moved[i].start - from + to, moved[i].end - from + to,
@@ -300,6 +424,20 @@ bool missing_where(const struct missing *m, size_t space, uint64_t mark, uint64_
 		return false;
 	if (!x->moved) {
 		*ret_addr = missing_address(m, x->source, mark);
+		return true;
+	}
+	if (x->object != MISSING_PROCESS) {
+		size_t lo = 0, hi = x->n;
+
+		while (hi - lo > 1) {
+			size_t mid = lo + (hi - lo) / 2;
+
+			if (x->r[mid].mark <= mark)
+				lo = mid;
+			else
+				hi = mid;
+		}
+		*ret_addr = x->r[lo].start + (mark - x->r[lo].mark) * PAGE_SIZE_BYTES;
 		return true;
 	}
 	for (size_t i = 0; i < x->n; i++)

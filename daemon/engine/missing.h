@@ -8,6 +8,9 @@
  * in ascending order of their addresses (*marks*).  A *space* is the memory of one running process, in which
  * some of the marks of one source are missing: at the beginning there is one for each source, at the same
  * addresses; forks make more, mremap moves, munmap and madvise give pages up.
+ *
+ * Shared memory is missing as such: an *object* is a space, too, whose addresses are offsets, and a page that
+ * came is there for all who map it. Where running processes map it is in their spaces (*views*).
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -33,8 +36,17 @@ struct missing_range {
 	uint64_t mark;       /* of the page at @start; the others follow */
 };
 
+/* [start, end) of a process maps an object from @offset on. Growth in place is not known. */
+struct missing_view {
+	uint64_t start, end, offset;
+	uint64_t object; /* number in the pager's list */
+};
+
+#define MISSING_PROCESS (-1)
+
 struct missing_space {
-	int fd;
+	int fd;         /* userfaultfd of a process; -1: none, or of an object */
+	int64_t object; /* number of the object that it is a part of, or MISSING_PROCESS */
 	size_t source;
 	bool ended;              /* there is no such memory any more */
 	bool moved;              /* addresses are not those of the source */
@@ -42,7 +54,9 @@ struct missing_space {
 	size_t n, cap;
 	uint64_t *bits;             /* per mark: missing here */
 	struct page_set registered; /* where faults are reported; not what has grown since */
-	struct page_set huge;       /* was made of transparent huge pages, and shall be again */
+	struct missing_view *views; /* shared memory of which pages are, or were, missing */
+	size_t n_views;
+	struct page_set huge; /* was made of transparent huge pages, and shall be again */
 };
 
 struct missing {
@@ -65,6 +79,18 @@ size_t missing_add_space(struct missing *m, size_t source, int fd, const struct 
 size_t missing_add_space_as(struct missing *m, size_t source, int fd, const struct missing_range *r, size_t n,
 			    const uint64_t *bits, const struct page_set *registered);
 
+/* A part of an object: @r in ascending order both of offsets and of marks, @bits as above. */
+size_t missing_add_object(struct missing *m, size_t source, uint64_t object, const struct missing_range *r,
+			  size_t n, const uint64_t *bits);
+void missing_add_view(struct missing *m, size_t space, const struct missing_view *v);
+/* What of an object @space maps at @addr: false: nothing, as far as is known. */
+bool missing_view_at(const struct missing *m, size_t space, uint64_t addr, uint64_t *ret_object,
+		     uint64_t *ret_offset);
+/* Is the page at @offset of @object missing? */
+bool missing_find_shared(const struct missing *m, uint64_t object, uint64_t offset, size_t *ret_space,
+			 uint64_t *ret_mark);
+/* How many bytes from @offset on, at most @max, have no missing page; @offset's own has none. */
+uint64_t missing_none_in(const struct missing *m, uint64_t object, uint64_t offset, uint64_t max);
 /* What of @space is to be made of huge pages when all is there; @set is copied. A fork's child has none. */
 void missing_set_huge(struct missing *m, size_t space, const struct page_set *set);
 

@@ -23,7 +23,10 @@
 
 struct pager *pager_new(void)
 {
-	return xcalloc(1, sizeof(struct pager));
+	struct pager *p = xcalloc(1, sizeof(*p));
+
+	p->own_uffd = -1;
+	return p;
 }
 
 void pager_free(struct pager *p)
@@ -34,6 +37,7 @@ void pager_free(struct pager *p)
 	for (size_t i = 0; i < p->missing.n_spaces && !(p->holder && p->holder_is_child); i++)
 		if (p->missing.spaces[i].fd >= 0)
 			close(p->missing.spaces[i].fd);
+	pager_objects_free(p);
 	missing_deinit(&p->missing);
 	if (p->file)
 		munmap(p->file, p->size);
@@ -46,10 +50,66 @@ void pager_free(struct pager *p)
 void pager_add(struct pager *p, pid_t pid, const struct page_set *pages, const struct page_set *registered,
 	       int uffd)
 {
-	size_t source = missing_add_source(&p->missing, pid, pages);
+	pager_add_mixed(p, pid, pages, pages, registered, uffd);
+}
 
-	missing_add_space(&p->missing, source, uffd, registered);
+/* What of the pages of @s is in @part: ranges, their addresses less @shift. */
+static size_t ranges_in(const struct missing_source *s, const struct page_set *part, uint64_t shift,
+			struct missing_range **ret, uint64_t **ret_bits)
+{
+	struct page_set both = PAGE_SET_INIT;
+	size_t k = 0;
+
+	page_set_and(&s->base, part, &both);
+	*ret = xcalloc(both.n + 1, sizeof(**ret));
+	*ret_bits = xcalloc(MISSING_WORDS(s->n) + 1, sizeof(**ret_bits));
+	for (size_t i = 0; i < both.n; i++) {
+		uint64_t start = both.r[i].start, end = both.r[i].end;
+
+		while (s->base.r[k].end <= start)
+			k++;
+		uint64_t mark = s->first[k] + (start - s->base.r[k].start) / PAGE_SIZE_BYTES;
+
+		(*ret)[i] = (struct missing_range){start - shift, end - shift, mark};
+		for (; start < end; start += PAGE_SIZE_BYTES, mark++)
+			(*ret_bits)[mark / 64] |= 1ull << (mark % 64);
+	}
+	size_t n = both.n;
+
+	page_set_deinit(&both);
+	return n;
+}
+
+void pager_add_mixed(struct pager *p, pid_t pid, const struct page_set *pages, const struct page_set *own,
+		     const struct page_set *registered, int uffd)
+{
+	size_t source = missing_add_source(&p->missing, pid, pages);
+	cleanup_free struct missing_range *r = NULL;
+	cleanup_free uint64_t *bits = NULL;
+	size_t n = ranges_in(&p->missing.sources[source], own, 0, &r, &bits);
+
+	missing_add_space_as(&p->missing, source, uffd, r, n, bits, registered);
 	p->total += p->missing.sources[source].n;
+}
+
+size_t pager_add_object(struct pager *p, int fd, uint64_t size)
+{
+	p->objects = xrealloc(p->objects, (p->n_objects + 1) * sizeof(*p->objects));
+	p->objects[p->n_objects] = (struct pager_object){.fd = fd, .size = size};
+	return p->n_objects++;
+}
+
+void pager_add_shared(struct pager *p, size_t source, size_t object, uint64_t start, uint64_t end,
+		      uint64_t offset)
+{
+	struct page_range range = {start, end};
+	const struct page_set part = {&range, 1, 1};
+	cleanup_free struct missing_range *r = NULL;
+	cleanup_free uint64_t *bits = NULL;
+	size_t n = ranges_in(&p->missing.sources[source], &part, start - offset, &r, &bits);
+
+	if (n)
+		missing_add_object(&p->missing, source, object, r, n, bits);
 }
 
 void pager_set_huge(struct pager *p, const uint64_t *pairs, size_t n)
@@ -93,13 +153,15 @@ bool pager_make_huge(struct pager *p)
 	return false;
 }
 
-static void end_space(struct pager *p, size_t space)
+void pager_end_space(struct pager *p, size_t space)
 {
 	struct missing_space *x = &p->missing.spaces[space];
 
 	if (x->ended)
 		return;
 	missing_end(&p->missing, space);
+	if (x->object != MISSING_PROCESS)
+		return;
 	/* First: that number may be another one's soon. */
 	if (p->file)
 		pager_file_ended(p->file, space);
@@ -111,7 +173,7 @@ void pager_finish(struct pager *p)
 	if (p->file)
 		p->file->h.finished = 1;
 	for (size_t i = 0; i < p->missing.n_spaces; i++)
-		end_space(p, i);
+		pager_end_space(p, i);
 	pager_end_holder(p);
 }
 
@@ -124,13 +186,17 @@ void pager_wake(int uffd, uint64_t start, uint64_t length)
 	ioctl(uffd, UFFDIO_WAKE, &range);
 }
 
-static void note_fault(struct pager *p, size_t space, uint64_t addr)
+static void note_fault(struct pager *p, size_t space, const struct uffd_msg *msg)
 {
 	if (p->n_faults == p->cap_faults) {
 		p->cap_faults = p->cap_faults * 2 + 64;
 		p->faults = xrealloc(p->faults, p->cap_faults * sizeof(*p->faults));
 	}
-	p->faults[p->n_faults++] = (struct pager_read){space, addr & ~(PAGE_SIZE_BYTES - 1), now_ns()};
+	p->faults[p->n_faults++] =
+		(struct pager_read){.space = space,
+				    .addr = msg->arg.pagefault.address & ~(PAGE_SIZE_BYTES - 1),
+				    .since = now_ns(),
+				    .minor = msg->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_MINOR};
 }
 
 /* One message, right into the file of state. 1: an event, 2: a fault, 0: there is none. */
@@ -150,7 +216,7 @@ static int read_one(struct pager *p, size_t space, uint32_t batch, struct error 
 	if (n != sizeof(next->msg))
 		return error_set(e, n < 0 ? errno : EIO, "read a userfaultfd");
 	if (next->msg.event == UFFD_EVENT_PAGEFAULT) {
-		note_fault(p, space, next->msg.arg.pagefault.address);
+		note_fault(p, space, &next->msg);
 		next->msg.event = 0;
 		return 2;
 	}
@@ -195,7 +261,7 @@ int pager_read(struct pager *p, struct error *e)
 
 	/* Spaces may be added meanwhile. */
 	for (size_t i = 0; i < p->missing.n_spaces && r >= 0; i++)
-		if (!p->missing.spaces[i].ended)
+		if (!p->missing.spaces[i].ended && p->missing.spaces[i].object == MISSING_PROCESS)
 			r = read_space(p, i, e);
 	return r;
 }
@@ -250,7 +316,7 @@ static enum placed try_place(int uffd, uint64_t addr, const void *data, uint64_t
 }
 
 /* Pages of a source that lie together in @space too, from @mark on. */
-static size_t together(const struct missing *m, size_t space, uint64_t mark, size_t n, uint64_t *ret_addr)
+size_t pager_together(const struct missing *m, size_t space, uint64_t mark, size_t n, uint64_t *ret_addr)
 {
 	uint64_t addr;
 	size_t k = 0;
@@ -263,7 +329,7 @@ static size_t together(const struct missing *m, size_t space, uint64_t mark, siz
 	return k;
 }
 
-static int behind(struct pager *p, struct error *e)
+int pager_behind(struct pager *p, struct error *e)
 {
 	int r = pager_read(p, e);
 
@@ -282,7 +348,7 @@ static int place_in(struct pager *p, size_t space, uint64_t mark, size_t n, cons
 	for (size_t i = 0; i < n && !p->missing.spaces[space].ended;) {
 		const void *from = data ? data + i * PAGE_SIZE_BYTES : NULL;
 		uint64_t addr, done;
-		size_t k = together(&p->missing, space, mark + i, MIN(n - i, most), &addr);
+		size_t k = pager_together(&p->missing, space, mark + i, MIN(n - i, most), &addr);
 		int r = 0;
 
 		if (!k) {
@@ -311,9 +377,9 @@ static int place_in(struct pager *p, size_t space, uint64_t mark, size_t n, cons
 		if (x == PLACED) {
 			i += done / PAGE_SIZE_BYTES;
 		} else if (x == BEHIND) {
-			r = behind(p, e);
+			r = pager_behind(p, e);
 		} else if (x == ENDED) {
-			end_space(p, space);
+			pager_end_space(p, space);
 		} else {
 			pager_wake(p->missing.spaces[space].fd, addr, PAGE_SIZE_BYTES);
 			i++;
@@ -324,20 +390,27 @@ static int place_in(struct pager *p, size_t space, uint64_t mark, size_t n, cons
 	return 0;
 }
 
-static void answered(struct pager *p, size_t source, uint64_t mark, void (*latency)(void *ctx, uint64_t ns),
-		     void *ctx)
+static int answered(struct pager *p, size_t source, uint64_t mark, void (*latency)(void *ctx, uint64_t ns),
+		    void *ctx, struct error *e)
 {
-	uint64_t now = now_ns();
+	int r = 0;
 
-	for (size_t i = p->n_waiting; i-- > 0;) {
-		const struct pager_fault *f = &p->waiting[i];
+	for (size_t i = p->n_waiting; i-- > 0 && r >= 0;) {
+		const struct pager_fault f = p->waiting[i];
 
-		if (f->mark != mark || p->missing.spaces[f->space].source != source)
+		if (f.mark != mark || f.source != source)
 			continue;
-		if (latency)
-			latency(ctx, now - f->since);
 		p->waiting[i] = p->waiting[--p->n_waiting];
+		r = pager_answer_shared(p, &f, e);
+		if (latency)
+			latency(ctx, now_ns() - f.since);
 	}
+	return r;
+}
+
+void pager_mark_placed(struct pager *p, size_t source, uint64_t mark)
+{
+	pager_file_placed(p->file, source)[mark / 64] |= 1ull << (mark % 64);
 }
 
 /* The first spaces are those of the sources, in the same order. */
@@ -369,35 +442,36 @@ int pager_place(struct pager *p, size_t source, uint64_t mark, size_t n, const v
 	 */
 	for (size_t i = 0; i < p->missing.n_spaces && r >= 0; i++)
 		if (p->missing.spaces[i].source == source)
-			r = place_in(p, i, mark, n, data, e);
+			r = p->missing.spaces[i].object == MISSING_PROCESS
+				    ? place_in(p, i, mark, n, data, e)
+				    : pager_place_shared(p, i, mark, n, data, e);
 	for (size_t i = 0; i < n && r >= 0; i++) {
 		/* Not before: the file may have been written anew. */
-		uint64_t *placed = pager_file_placed(p->file, source);
-
-		placed[(mark + i) / 64] |= 1ull << ((mark + i) % 64);
+		pager_mark_placed(p, source, mark + i);
 		missing_arrived(&p->missing, source, mark + i);
-		answered(p, source, mark + i, latency, ctx);
+		r = answered(p, source, mark + i, latency, ctx, e);
 	}
 	return r;
 }
 
 /* --- faults ---------------------------------------------------------------------------------------- */
 
-static void note_waiting(struct pager *p, size_t space, uint64_t mark, uint64_t since)
+void pager_note_waiting(struct pager *p, const struct pager_fault *f)
 {
 	for (size_t i = 0; i < p->n_waiting; i++)
-		if (p->waiting[i].space == space && p->waiting[i].mark == mark)
+		if (p->waiting[i].space == f->space && p->waiting[i].addr == f->addr &&
+		    p->waiting[i].source == f->source && p->waiting[i].mark == f->mark)
 			return;
 	if (p->n_waiting == p->cap_waiting) {
 		p->cap_waiting = p->cap_waiting * 2 + 64;
 		p->waiting = xrealloc(p->waiting, p->cap_waiting * sizeof(*p->waiting));
 	}
-	p->waiting[p->n_waiting++] = (struct pager_fault){space, mark, since};
+	p->waiting[p->n_waiting++] = *f;
 	p->n_served++;
 }
 
 /* A page that nobody has: it was never touched, or has been given back. */
-static int give_zeros(struct pager *p, size_t space, uint64_t addr, bool *ret_again, struct error *e)
+int pager_give_zeros(struct pager *p, size_t space, uint64_t addr, bool *ret_again, struct error *e)
 {
 	uint64_t done;
 	int fd = p->missing.spaces[space].fd;
@@ -409,9 +483,9 @@ static int give_zeros(struct pager *p, size_t space, uint64_t addr, bool *ret_ag
 		break;
 	case BEHIND: /* look again: perhaps it is missing after all, as it was moved there */
 		*ret_again = true;
-		return behind(p, e);
+		return pager_behind(p, e);
 	case ENDED:
-		end_space(p, space);
+		pager_end_space(p, space);
 		break;
 	case THERE:
 	case GONE:
@@ -431,18 +505,25 @@ int pager_faults(struct pager *p, int (*ask)(void *ctx, size_t source, uint64_t 
 
 		while (again && r >= 0) {
 			const struct pager_read f = p->faults[i]; /* the array grows while events are read */
-			uint64_t mark;
+			uint64_t mark, object, offset;
 
 			again = false;
 			if (p->missing.spaces[f.space].ended)
 				break;
+			if (missing_view_at(&p->missing, f.space, f.addr, &object, &offset)) {
+				r = pager_shared_fault(p, &f, object, offset, ask, ctx, &again, e);
+				continue;
+			}
+			/* Shared memory that the books do not know: safe when all has come. */
+			if (f.minor)
+				break;
 			if (!missing_find(&p->missing, f.space, f.addr, &mark)) {
-				r = give_zeros(p, f.space, f.addr, &again, e);
+				r = pager_give_zeros(p, f.space, f.addr, &again, e);
 				continue;
 			}
 			size_t source = p->missing.spaces[f.space].source;
 
-			note_waiting(p, f.space, mark, f.since);
+			pager_note_waiting(p, &(struct pager_fault){f.space, source, f.addr, mark, f.since});
 			if (missing_urge(&p->missing, source, mark))
 				r = ask(ctx, source, mark, e);
 		}
@@ -455,11 +536,19 @@ int pager_faults(struct pager *p, int (*ask)(void *ctx, size_t source, uint64_t 
 /* A range that no address space has: a living memory says so, one that is gone that it is. */
 void pager_look_for_ended(struct pager *p)
 {
+	bool alive = false;
+
 	for (size_t i = 0; i < p->missing.n_spaces; i++) {
 		uint64_t done;
 
+		if (p->missing.spaces[i].object != MISSING_PROCESS)
+			continue;
 		if (!p->missing.spaces[i].ended && try_place(p->missing.spaces[i].fd, PAGE_SIZE_BYTES, NULL,
 							     PAGE_SIZE_BYTES, &done) == ENDED)
-			end_space(p, i);
+			pager_end_space(p, i);
+		alive |= !p->missing.spaces[i].ended;
 	}
+	/* Nobody is left who could want what is shared. */
+	for (size_t i = 0; i < p->missing.n_spaces && !alive; i++)
+		pager_end_space(p, i);
 }

@@ -16,8 +16,16 @@
 struct pager_file;
 
 struct pager_fault {
-	size_t space;
-	uint64_t mark, since; /* ns */
+	size_t space, source;
+	uint64_t addr, mark, since; /* ns */
+};
+
+/* Shared memory of which pages are missing. It has them all the same, with older content: so that it shows
+ * when one is taken away. */
+struct pager_object {
+	int fd;
+	uint64_t size;
+	char *mem; /* our own mapping; NULL: none yet */
 };
 
 struct pager {
@@ -33,8 +41,12 @@ struct pager {
 	struct pager_read { /* faults that were read and not looked at yet */
 		size_t space;
 		uint64_t addr, since;
+		bool minor; /* the object has the page, the page table has not */
 	} * faults;
 	size_t n_faults, cap_faults;
+	struct pager_object *objects;
+	size_t n_objects;
+	int own_uffd; /* of our own mappings: what was taken away does not come back by our writing to it */
 	struct {
 		size_t space;
 		uint64_t done;      /* address */
@@ -53,6 +65,16 @@ void pager_free(struct pager *p);
  */
 void pager_add(struct pager *p, pid_t pid, const struct page_set *pages, const struct page_set *registered,
 	       int uffd);
+/* The same, where some of @pages are shared memory: those of @own alone are missing in this process.  Before
+ * any of the following. */
+void pager_add_mixed(struct pager *p, pid_t pid, const struct page_set *pages, const struct page_set *own,
+		     const struct page_set *registered, int uffd);
+/* Shared memory: @fd is taken over. Its number. */
+size_t pager_add_object(struct pager *p, int fd, uint64_t size);
+/* The pages of source number @source that are listed in [start, end) are missing in @object from @offset on.
+ */
+void pager_add_shared(struct pager *p, size_t source, size_t object, uint64_t start, uint64_t end,
+		      uint64_t offset);
 /* What of the memory of the one added last was backed by huge pages: it will be again, when all is there. */
 void pager_set_huge(struct pager *p, const uint64_t *pairs, size_t n);
 /* Write the state to @path, and make sure of a holder. From here on the death of this process loses nothing.
@@ -89,6 +111,23 @@ void pager_look_for_ended(struct pager *p);
 /* --- between the files ------------------------------------------------------------------------------ */
 /* holder.c: a process that shares our table of descriptors and outlives us. Its pid, or -errno. */
 pid_t holder_start(const char *path, struct error *e);
+/* Descriptors of shared memory that the state names; malloc'ed. */
+size_t pager_object_fds(const char *path, int **ret);
+/* pager_shared.c: content into an object. A fault in a view of one; a thread that waited for it. */
+int pager_place_shared(struct pager *p, size_t space, uint64_t mark, size_t n, const char *data,
+		       struct error *e);
+int pager_shared_fault(struct pager *p, const struct pager_read *f, uint64_t object, uint64_t offset,
+		       int (*ask)(void *ctx, size_t source, uint64_t mark, struct error *e), void *ctx,
+		       bool *ret_again, struct error *e);
+int pager_answer_shared(struct pager *p, const struct pager_fault *f, struct error *e);
+void pager_objects_free(struct pager *p);
+/* pager.c */
+size_t pager_together(const struct missing *m, size_t space, uint64_t mark, size_t n, uint64_t *ret_addr);
+int pager_behind(struct pager *p, struct error *e);
+void pager_end_space(struct pager *p, size_t space);
+void pager_note_waiting(struct pager *p, const struct pager_fault *f);
+int pager_give_zeros(struct pager *p, size_t space, uint64_t addr, bool *ret_again, struct error *e);
+void pager_mark_placed(struct pager *p, size_t source, uint64_t mark);
 bool pager_names_holder(const char *path, pid_t pid);
 void pager_end_holder(struct pager *p);
 /* It is ours, and was killed. */

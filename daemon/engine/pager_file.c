@@ -33,22 +33,25 @@ static uint64_t source_words(uint64_t n_base, uint64_t n)
 
 static uint64_t space_words(const struct pager_space *x, uint64_t n)
 {
-	return words(sizeof(*x)) + x->n_ranges * words(sizeof(struct missing_range)) +
+	return words(sizeof(*x)) + x->n_views * words(sizeof(struct missing_view)) +
+	       x->n_ranges * words(sizeof(struct missing_range)) +
 	       (x->n_registered + x->n_huge) * words(sizeof(struct page_range)) + MISSING_WORDS(n);
 }
 
 static struct pager_space space_of(const struct missing_space *x)
 {
 	return (struct pager_space){.fd = x->ended ? -1 : x->fd,
+				    .object = x->object,
 				    .source = x->source,
+				    .n_views = x->n_views,
 				    .n_ranges = x->n,
 				    .n_registered = x->registered.n,
 				    .n_huge = x->huge.n};
 }
 
-static uint64_t total_words(const struct missing *m)
+static uint64_t total_words(const struct missing *m, size_t n_objects)
 {
-	uint64_t n = 0;
+	uint64_t n = n_objects * words(sizeof(struct pager_shared));
 
 	for (size_t i = 0; i < m->n_sources; i++)
 		n += source_words(m->sources[i].base.n, m->sources[i].n);
@@ -60,9 +63,14 @@ static uint64_t total_words(const struct missing *m)
 	return n;
 }
 
+static uint64_t *sources_of(struct pager_file *f)
+{
+	return f->rest + f->h.n_objects * words(sizeof(struct pager_shared));
+}
+
 uint64_t *pager_file_placed(struct pager_file *f, size_t source)
 {
-	uint64_t *at = f->rest;
+	uint64_t *at = sources_of(f);
 
 	for (size_t i = 0;; i++) {
 		const struct pager_source *s = (const struct pager_source *)at;
@@ -80,7 +88,7 @@ struct pager_event *pager_file_log(struct pager_file *f)
 
 static struct pager_space *file_space(struct pager_file *f, size_t space)
 {
-	uint64_t *at = f->rest;
+	uint64_t *at = sources_of(f);
 	cleanup_free uint64_t *n = xcalloc(f->h.n_sources + 1, sizeof(*n));
 
 	for (size_t i = 0; i < f->h.n_sources; i++) {
@@ -120,10 +128,14 @@ static uint64_t *put_ranges(uint64_t *at, const struct page_set *s)
 	return at + s->n * words(sizeof(struct page_range));
 }
 
-static void fill(struct pager_file *f, const struct missing *m)
+static void fill(struct pager_file *f, const struct pager *p)
 {
-	uint64_t *at = f->rest;
+	const struct missing *m = &p->missing;
+	struct pager_shared *shared = (struct pager_shared *)f->rest;
+	uint64_t *at = sources_of(f);
 
+	for (size_t i = 0; i < p->n_objects; i++)
+		shared[i] = (struct pager_shared){p->objects[i].fd, p->objects[i].size};
 	for (size_t i = 0; i < m->n_sources; i++) {
 		const struct missing_source *s = &m->sources[i];
 
@@ -137,6 +149,8 @@ static void fill(struct pager_file *f, const struct missing *m)
 
 		*(struct pager_space *)at = space_of(x);
 		at += words(sizeof(struct pager_space));
+		memcpy(at, x->views, x->n_views * sizeof(struct missing_view));
+		at += x->n_views * words(sizeof(struct missing_view));
 		memcpy(at, x->r, x->n * sizeof(struct missing_range));
 		at += x->n * words(sizeof(struct missing_range));
 		at = put_ranges(put_ranges(at, &x->registered), &x->huge);
@@ -203,7 +217,8 @@ static bool lives(const struct pager *p)
 int pager_write(struct pager *p, const char *path, struct error *e)
 {
 	cleanup_free char *tmp = xasprintf("%s.tmp", path);
-	uint64_t log_at = sizeof(struct pager_file) + total_words(&p->missing) * sizeof(uint64_t);
+	uint64_t log_at =
+		sizeof(struct pager_file) + total_words(&p->missing, p->n_objects) * sizeof(uint64_t);
 	size_t size = log_at + PAGER_LOG * sizeof(struct pager_event);
 	struct pager_file *f = NULL;
 	pid_t old = p->holder, now = old;
@@ -221,11 +236,12 @@ int pager_write(struct pager *p, const char *path, struct error *e)
 					     .holder = now,
 					     .holder_start = start_of(now),
 					     .total = p->total,
+					     .n_objects = p->n_objects,
 					     .n_sources = p->missing.n_sources,
 					     .n_spaces = p->missing.n_spaces,
 					     .size = size,
 					     .log_at = log_at};
-		fill(f, &p->missing);
+		fill(f, p);
 		if (rename(tmp, path) < 0)
 			r = error_set(e, errno, "rename %s", tmp);
 	}
@@ -312,6 +328,24 @@ bool pager_is_left(const char *path)
 	return fd >= 0 && pread_full(fd, &h, sizeof(h), 0) == 0 && h.magic == PAGER_MAGIC && !h.finished;
 }
 
+size_t pager_object_fds(const char *path, int **ret)
+{
+	struct pager_file *f;
+	struct error ignore = ERROR_INIT;
+	size_t size, n = 0;
+
+	*ret = NULL;
+	if (map_old(path, &f, &size, &ignore) < 0)
+		return 0;
+	const struct pager_shared *shared = (const struct pager_shared *)f->rest;
+
+	*ret = xcalloc(f->h.n_objects + 1, sizeof(**ret));
+	for (; n < f->h.n_objects; n++)
+		(*ret)[n] = (int)shared[n].fd;
+	munmap(f, size);
+	return n;
+}
+
 void pager_discard(const char *path)
 {
 	struct pager_file *f;
@@ -338,8 +372,16 @@ static int take_fd(int holder, int64_t number, struct error *e)
 /* What was missing when it was written, less what was placed since. */
 static int read_spaces(struct pager *p, struct pager_file *f, int holder, struct error *e)
 {
-	uint64_t *at = f->rest;
+	const struct pager_shared *shared = (const struct pager_shared *)f->rest;
+	uint64_t *at = sources_of(f);
 
+	for (size_t i = 0; i < f->h.n_objects; i++) {
+		int fd = take_fd(holder, shared[i].fd, e);
+
+		if (fd < 0)
+			return fd;
+		pager_add_object(p, fd, shared[i].size);
+	}
 	for (size_t i = 0; i < f->h.n_sources; i++) {
 		const struct pager_source *s = (const struct pager_source *)at;
 		const struct page_set base = {(struct page_range *)(at + words(sizeof(*s))), s->n_base,
@@ -350,7 +392,8 @@ static int read_spaces(struct pager *p, struct pager_file *f, int holder, struct
 	}
 	for (size_t i = 0; i < f->h.n_spaces; i++) {
 		const struct pager_space *x = (const struct pager_space *)at;
-		const struct missing_range *r = (const struct missing_range *)(at + words(sizeof(*x)));
+		const struct missing_view *views = (const struct missing_view *)(at + words(sizeof(*x)));
+		const struct missing_range *r = (const struct missing_range *)(views + x->n_views);
 		uint64_t n = MISSING_WORDS(p->missing.sources[x->source].n);
 		struct page_range *rest = (struct page_range *)(r + x->n_ranges);
 		const struct page_set registered = {rest, x->n_registered, x->n_registered};
@@ -365,8 +408,11 @@ static int read_spaces(struct pager *p, struct pager_file *f, int holder, struct
 		for (uint64_t k = 0; k < n; k++)
 			left[k] = bits[k] & ~placed[k];
 		missing_add_space_as(&p->missing, x->source, fd, r, x->n_ranges, left, &registered);
+		p->missing.spaces[i].object = x->object;
 		missing_set_huge(&p->missing, i, &huge);
-		if (fd < 0)
+		for (size_t k = 0; k < x->n_views; k++)
+			missing_add_view(&p->missing, i, &views[k]);
+		if (fd < 0 && x->object == MISSING_PROCESS)
 			missing_end(&p->missing, i);
 		at += space_words(x, p->missing.sources[x->source].n);
 	}
@@ -403,7 +449,8 @@ static int replay(struct pager *p, struct pager_file *f, int holder, struct erro
 	}
 	/* Children that had ended by then. */
 	for (size_t i = 0; i < p->missing.n_spaces; i++)
-		if (p->missing.spaces[i].fd < 0 && !p->missing.spaces[i].ended)
+		if (p->missing.spaces[i].fd < 0 && !p->missing.spaces[i].ended &&
+		    p->missing.spaces[i].object == MISSING_PROCESS)
 			missing_end(&p->missing, i);
 	return 0;
 }

@@ -7,7 +7,7 @@
 #include "engine/pager.h"
 
 #define PAGER_MAGIC   0x7265676170797266ull /* "frypager" */
-#define PAGER_VERSION 2u
+#define PAGER_VERSION 3u
 #define PAGER_LOG     1024u /* events of the programs; then the file is written anew */
 
 /* An event that moves, copies or gives up what is missing, exactly as the kernel wrote it: it is read from
@@ -26,9 +26,14 @@ struct pager_header {
 	int32_t holder;
 	uint32_t n_log;
 	uint64_t holder_start, total;
-	uint64_t n_sources, n_spaces;
+	uint64_t n_objects, n_sources, n_spaces;
 	uint64_t size;
 	uint64_t log_at; /* offset */
+};
+
+struct pager_shared {
+	int64_t fd; /* number in the holder's table */
+	uint64_t size;
 };
 
 struct pager_source {
@@ -37,8 +42,10 @@ struct pager_source {
 };
 
 struct pager_space {
-	int64_t fd; /* number in the holder's table */
+	int64_t fd;     /* number in the holder's table */
+	int64_t object; /* MISSING_PROCESS: none */
 	uint64_t source;
+	uint64_t n_views;      /* struct missing_view */
 	uint64_t n_ranges;     /* struct missing_range */
 	uint64_t n_registered; /* struct page_range */
 	uint64_t n_huge;       /* struct page_range; then bits: MISSING_WORDS(n of the source) */
@@ -46,7 +53,7 @@ struct pager_space {
 
 struct pager_file {
 	struct pager_header h;
-	uint64_t rest[];
+	uint64_t rest[]; /* objects, sources, spaces */
 };
 static_assert(sizeof(struct pager_header) % 8 == 0, "words follow");
 

@@ -26,6 +26,8 @@ struct restore {
 	bool started;
 	struct lazy *lazy; /* processes of which pages are missing when they start */
 	size_t n_lazy;
+	struct lazy_object *lazy_objects; /* shared memory of which pages are missing */
+	size_t n_lazy_objects;
 	uint64_t sequence_pages;
 	uint64_t t_sync, t_files, t_tasks;
 };

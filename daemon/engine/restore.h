@@ -52,7 +52,7 @@ int restore_check(struct restore *r, struct error *e);
 /* The same, and whether pids and huge pages are to be had just now. For a rehearsal: nothing is made. */
 int restore_check_all(struct restore *r, struct error *e);
 /* Post-copy: can a tree be started here before all of its pages have come? */
-bool lazy_possible(void);
+bool lazy_possible(bool shared);
 /* @pid starts without these pages: @n / 2 pairs of start and end, ascending. */
 int restore_expect_missing(struct restore *r, pid_t pid, const uint64_t *pairs, size_t n, struct error *e);
 uint64_t restore_missing_bytes(const struct restore *r);

@@ -284,12 +284,7 @@ int session_send_all(struct session *s, struct stream_out *out, bool layout, boo
 		if (!final)
 			r = session_forgive(s, p, r, e);
 	}
-	uint64_t own = st->bytes;
-
-	if (r >= 0)
-		r = memory_objects_round(s->memory, out, final, st, e);
-	st->object_bytes += st->bytes - own;
-	return r;
+	return r < 0 ? r : memory_objects_round(s->memory, out, final, st, e);
 }
 
 static void emit_round(struct session *s, const struct round_stats *st, uint64_t ns, uint64_t saved)

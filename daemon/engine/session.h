@@ -31,6 +31,7 @@ struct session_options {
 	unsigned max_downtime_ms;    /* give up rather than stop the target for longer; 0: no bound */
 	enum on_stall on_stall;      /* default: stop */
 	unsigned post_copy_after;    /* freeze after so many rounds, what is left then stays behind; 0: no */
+	bool leave_shared;           /* shared memory may, too */
 	uint64_t max_bandwidth;      /* bytes/s, 0: no limit */
 	enum compress_mode compress; /* of page data, over a link, as far as its other end can unpack them */
 	struct state_options state;

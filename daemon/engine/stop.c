@@ -85,6 +85,8 @@ static int final_objects(struct session *s, struct stream_out *out, bool layout,
 	snapshot_put(&s->snapshot, FERRY__RECORD_TYPE__RECORD_OBJECTS, 0, 0, &os->base);
 	if (r >= 0)
 		r = memory_objects_round(s->memory, out, true, &st, e);
+	if (r >= 0)
+		r = memory_objects_unleave(s->memory, out, &st, e);
 	session_add_stats(&s->total, &st);
 	return r;
 }

@@ -73,7 +73,8 @@ static int reply_hello(struct arrival *a, unsigned streams, const uint8_t *secre
 
 	hello_fill(&h, host, life);
 	h.uuid = a->uuid;
-	h.post_copy = lazy_possible();
+	h.post_copy = lazy_possible(false);
+	h.post_copy_shared = lazy_possible(true);
 	h.codecs = CODECS_KNOWN;
 	h.copies = true;
 	h.streams = streams;

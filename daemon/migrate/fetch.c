@@ -106,7 +106,7 @@ static void ask_for_waiting(struct fetch *f)
 {
 	for (size_t i = 0; i < f->p->n_waiting && (is_up(f, 0) || is_up(f, 1)); i++) {
 		const struct pager_fault *w = &f->p->waiting[i];
-		size_t source = f->p->missing.spaces[w->space].source;
+		size_t source = w->source;
 
 		if (missing_bit(f->p->missing.sources[source].wanted, w->mark) &&
 		    missing_urge(&f->p->missing, source, w->mark))

@@ -121,6 +121,7 @@ static int hello(struct migration *m, struct error *e)
 	const Ferry__PeerHello *there = (const Ferry__PeerHello *)reply;
 
 	r = hello_check(there, m->opt->to, e);
+	m->session.leave_shared = there->post_copy_shared;
 	if (r >= 0 && wants_post_copy(m) && !there->post_copy)
 		r = forgo_post_copy(m, e);
 	if (r >= 0) {

@@ -162,7 +162,7 @@ dump_ended() {
 }
 
 case_from_the_stopped_tree() {
-	start restless
+	start hot-spot # forks nothing: what a child shares goes along
 	host_up B 20000 && host_link A B || fail "no second host"
 	lazy_dump 192.0.2.1
 	alive A || fail "the original is gone before anybody has its pages"

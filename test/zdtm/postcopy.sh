@@ -127,10 +127,45 @@ case_huge_pages() {
 	begin --backend none --post-copy 1
 	[ -z "${1:-}" ] || host_run B kill -9 "$(ferries B | sed -n 2p)"
 	ended
-	counts
+	[ -n "${1:-}" ] || counts # who takes over need not tell the source how it went on
 	over
 }
 case_huge_pages_killed() { case_huge_pages killed; }
+
+# Shared memory of which nobody has a descriptor stays behind, too, and is right in all processes
+case_shared() {
+	pair shared-restless
+	slow 100mbit
+	begin --backend none --post-copy 1
+	[ -z "${1:-}" ] || host_run B kill -9 "$(ferries B | sed -n 2p)"
+	ended
+	[ -n "${1:-}" ] || counts
+	[ "$(value fetch total)" -gt 2000 ] || fail "only $(value fetch total) pages were missing: shared memory was not left"
+	over
+}
+case_shared_killed() { case_shared killed; }
+
+# Of shared memory, too, only what was written since the last round is missing, and each page comes once.
+case_shared_only_what_was_dirty() {
+	pair shared-hot-spot
+	slow 400mbit
+	migrate --post-copy 3
+	ended
+	counts
+	[ $(($(value fetch arrived) - $(value fetch again))) = "$(value fetch total)" ] || fail "$(value fetch arrived) pages came ($(value fetch again) twice), not $(value fetch total)"
+	[ "$(value fetch total)" -le 1100 ] || fail "$(value fetch total) pages were missing, 1024 are written at all"
+	over
+}
+
+# They do so when rounds do not get smaller, without being told.
+case_shared_on_stall() {
+	pair shared-hot-spot
+	slow 200mbit
+	begin --downtime 20
+	ended
+	counts
+	over
+}
 
 # When rounds do not get smaller
 case_on_stall() {
@@ -415,5 +450,5 @@ case_scope() {
 }
 holder_in() { host_run B sh -c 'for p in /proc/[0-9]*; do [ "$(cat $p/comm 2>/dev/null)" = ferry-hold ] && grep -q "/$0$" $p/cgroup && exit 0; done; exit 1' "$1"; }
 
-# By name only, as they take long: huge_pages tls_only_what_was_dirty tls_link_cut tls_kill_destination_worker tls_kill_destination.
-run_cases "only_what_was_dirty restless everything huge_pages_killed on_stall link_cut kill_source_worker kill_source resume cancel kill_destination_worker kill_worker_often kill_destination restart_destination kill_holder brood by_default not_possible go_back go_back_killed_before go_back_killed_after scope tls tls_kill_source" "$@"
+# By name only, as they take long: huge_pages shared tls_only_what_was_dirty tls_link_cut tls_kill_destination_worker tls_kill_destination.
+run_cases "only_what_was_dirty restless everything huge_pages_killed shared_killed shared_only_what_was_dirty shared_on_stall on_stall link_cut kill_source_worker kill_source resume cancel kill_destination_worker kill_worker_often kill_destination restart_destination kill_holder brood by_default not_possible go_back go_back_killed_before go_back_killed_after scope tls tls_kill_source" "$@"

@@ -3,8 +3,8 @@
  * Post-copy: which pages need not go before the target runs at the other side (docs/post-copy.md).
  *
  * Of what the last round would send those of private anonymous memory stay, and the other side drops what it
- * has of them.  Not those whose content decides whether they go at all (suspected pages that were sent
- * before, and young ones): most of them are there already.
+ * has of them (shared memory: leave_shared.c).  Not those whose content decides whether they go at all
+ * (suspected pages that were sent before, and young ones): most of them are there already.
  */
 #include "state/memory/memory.h"
 
@@ -65,10 +65,25 @@ static void leave_of(struct memory_process *mp, struct page_plan *plan, const st
 	page_set_deinit(&stay);
 }
 
-void memory_leave(struct process *p, const struct page_set *keep, struct page_set *ret)
+static void keep_of_objects(struct memory *m, const struct memory_process *mp, const struct page_set *keep)
+{
+	for (size_t i = 0; i < mp->mm->n_vmas; i++) {
+		const Ferry__Vma *v = mp->mm->vmas[i];
+		struct memory_object *o = v->object ? memory_object(m, v->object) : NULL;
+
+		for (size_t k = 0; o && k < keep->n; k++)
+			if (keep->r[k].start < v->end && keep->r[k].end > v->start)
+				page_set_add(&o->keep, MAX(keep->r[k].start, v->start) - v->start + v->offset,
+					     MIN(keep->r[k].end, v->end) - v->start + v->offset);
+	}
+}
+
+void memory_leave(struct memory *m, struct process *p, const struct page_set *keep, struct page_set *ret)
 {
 	struct memory_process *mp = p->data;
 	size_t v = 0;
+
+	keep_of_objects(m, mp, keep);
 
 	for (size_t i = 0; i < mp->n_plan; i++) {
 		struct page_plan *plan = &mp->plan[i];

@@ -58,7 +58,10 @@ struct memory_object {
 	uint64_t collected;                    /* ns: when a mapping of it was protected last */
 	struct page_set young;                 /* read soon after that: to be read again */
 	uint64_t young_since;                  /* ns: when the last of them were protected */
-	uint64_t stat_stamp; /* mtime, ctime, blocks and size in one hash at the last round; 0: never read */
+	bool has_fd;          /* a descriptor of it has been seen in the tree, or on its way in a socket */
+	struct page_set keep; /* post-copy: offsets that go along */
+	struct page_set left; /* post-copy: offsets that stay behind */
+	uint64_t stat_stamp;  /* mtime, ctime, blocks and size in one hash at the last round; 0: never read */
 };
 
 /* What one round does with one private VMA. Filled in by memory_collect, completed by memory_resolve, used up
@@ -116,6 +119,7 @@ struct memory_process {
 	unsigned n_sentinels;
 	struct page_set unmapped; /* of the round being made: was sent, and is no longer mapped */
 	struct page_set left; /* post-copy: pages that stay behind when the target starts at the other side */
+	struct page_set left_shared; /* the same, of shared memory: under the address that it has here */
 };
 
 /* How long a call of another process may hold a page that it is about to write. */
@@ -136,7 +140,7 @@ void young_free(struct memory_process *mp);
 struct round_stats {
 	uint64_t pages;        /* read and sent, 4 KiB each */
 	uint64_t bytes;        /* of pages sent */
-	uint64_t object_bytes; /* the part of them that is of shared memory */
+	uint64_t object_bytes; /* the part of them that is of shared memory which never stays behind */
 	uint64_t dropped;      /* pages */
 	uint64_t zero;
 	uint64_t shared;     /* pages that went as those of another process */
@@ -164,6 +168,8 @@ struct memory {
 	bool userfaults_seen;   /* the last look at all of the tree did so */
 	bool one_process;       /* so it was at the last look at all of the tree */
 	uint64_t swap_busy;     /* ns: till then the tree is one that always fetches pages from swap */
+	bool may_leave;         /* post-copy: the other side can start with shared memory missing */
+	bool leaves;            /* ... and so it is in this round, the last one */
 };
 
 struct memory *memory_new(void);
@@ -203,8 +209,19 @@ int memory_send(struct memory *m, struct process *p, struct stream_out *out, boo
 		struct round_stats *st, struct error *e);
 /* Between resolve and send of the final round: pages that need not go before the target runs at the other
  * side are taken out of the plan, and dropped there; not those of @keep. They are added to @ret. (leave.c) */
-void memory_leave(struct process *p, const struct page_set *keep, struct page_set *ret);
+void memory_leave(struct memory *m, struct process *p, const struct page_set *keep, struct page_set *ret);
 bool memory_may_stay(const Ferry__Vma *v);
+/* leave_shared.c: the same for shared memory: what of @go stays is taken out of it, and so is what the other
+ * side has already (of what is only suspected, or @again). */
+bool memory_shared_may_stay(const Ferry__Vma *v);
+bool memory_object_may_stay(const struct memory *m, const struct memory_object *o);
+int memory_object_leave(struct memory *m, struct memory_object *o, struct page_set *go,
+			const struct page_set *again, struct error *e);
+/* All descriptors are known: what must not stay behind after all goes now. */
+int memory_objects_unleave(struct memory *m, struct stream_out *out, struct round_stats *st, struct error *e);
+/* shared.c: read and send. */
+int memory_object_put(struct memory *m, struct memory_object *o, struct stream_out *out,
+		      const struct page_set *set, struct round_stats *st, struct error *e);
 /* What a thread, and the kernel for it, touches at once: around its stack and thread pointers; one page. */
 void memory_keep_of_thread(struct page_set *s, uint64_t sp, uint64_t tp);
 void memory_keep_page(struct page_set *s, uint64_t addr);
@@ -283,7 +300,7 @@ void mm_seen_free(void *seen);
 struct proc_maps;
 void memory_clear_own_flags(const struct memory *m, const struct memory_process *mp, struct proc_maps *maps);
 struct memory_object *memory_object(const struct memory *m, uint64_t id); /* or NULL */
-/* Id of the object that this file is, or 0. */
+/* Id of the object that this file, of a descriptor of the tree, is, or 0. */
 uint64_t memory_object_find(const struct memory *m, uint64_t dev, uint64_t ino);
 
 /* The object behind a descriptor (@fd: the caller's) or a map_files link opened by the caller; registered on

@@ -18,8 +18,10 @@ uint64_t memory_object_find(const struct memory *m, uint64_t dev, uint64_t ino)
 {
 	for (size_t i = 0; m && i < m->n_objects; i++)
 		if (m->objects[i]->dev == dev && m->objects[i]->ino == ino &&
-		    m->objects[i]->kind != FERRY__OBJECT_KIND__OBJECT_SYSV)
+		    m->objects[i]->kind != FERRY__OBJECT_KIND__OBJECT_SYSV) {
+			m->objects[i]->has_fd = true;
 			return m->objects[i]->id;
+		}
 	return 0;
 }
 

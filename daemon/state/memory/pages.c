@@ -65,6 +65,8 @@ static void object_free(struct memory_object *o)
 	page_set_deinit(&o->unsure);
 	page_set_deinit(&o->young);
 	page_set_deinit(&o->sent);
+	page_set_deinit(&o->keep);
+	page_set_deinit(&o->left);
 	page_hashes_free(o->hashes);
 	page_use_deinit(&o->use);
 	free(o);
@@ -204,6 +206,7 @@ void memory_detach(struct memory *m, struct process *p)
 	young_free(mp);
 	page_set_deinit(&mp->unmapped);
 	page_set_deinit(&mp->left);
+	page_set_deinit(&mp->left_shared);
 	page_use_deinit(&mp->use);
 	page_set_deinit(&mp->huge);
 	free(mp);

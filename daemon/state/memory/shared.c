@@ -319,6 +319,12 @@ static int send_changes(struct memory *m, struct memory_object *o, struct stream
 	return r;
 }
 
+int memory_object_put(struct memory *m, struct memory_object *o, struct stream_out *out,
+		      const struct page_set *set, struct round_stats *st, struct error *e)
+{
+	return put_set(m, o, out, set, st, e);
+}
+
 static int object_round(struct memory *m, struct memory_object *o, struct stream_out *out, bool final,
 			struct round_stats *st, struct error *e)
 {
@@ -327,9 +333,14 @@ static int object_round(struct memory *m, struct memory_object *o, struct stream
 	look_again(o, final, &again);
 	int r = memory_object_changes(m, o, final, &go, &gone, e);
 	bool changed = r > 0;
+	uint64_t before = st->bytes;
 
-	if (changed)
+	if (changed && final && m->leaves && memory_object_may_stay(m, o))
+		r = memory_object_leave(m, o, &go, &again, e);
+	if (changed && r >= 0)
 		r = send_changes(m, o, out, &go, &gone, &again, st, e);
+	if (st->bytes != before && !memory_object_may_stay(m, o))
+		st->object_bytes += st->bytes - before;
 	if (changed && r >= 0) {
 		page_set_remove(&o->sent, &gone);
 		page_set_merge(&o->sent, &go);

@@ -211,12 +211,77 @@ static void test_random_programs(void **state)
 	}
 }
 
+static void look_at(const struct missing *m, size_t space, uint64_t page, int64_t expected)
+{
+	uint64_t object, offset;
+	bool known = missing_view_at(m, space, page * P, &object, &offset);
+
+	assert_int_equal(known, expected >= 0);
+	if (known) {
+		assert_int_equal(object, 3);
+		assert_int_equal(offset, (uint64_t)expected * P);
+	}
+}
+
+/* Shared memory: where it is mapped, and that a page of it is one page. Private memory is at 10 and 30. */
+static void test_views(void **state)
+{
+	const struct missing_range part = {5 * P, 8 * P, 10}; /* pages 30 to 32 of the source */
+	const struct missing_view view = {100 * P, 120 * P, 4 * P, 3};
+	uint64_t bits = 7 << 10, mark;
+	size_t x, o, found;
+	struct missing m = fixed(&x);
+
+	(void)state;
+	missing_drop(&m, x, 30 * P, 33 * P); /* there it is not private */
+	assert_int_equal(missing_left(&m), 12);
+	o = missing_add_object(&m, 0, 3, &part, 1, &bits);
+	assert_int_equal(missing_left(&m), 15);
+	missing_add_view(&m, x, &view);
+	look_at(&m, x, 99, -1);
+	look_at(&m, x, 100, 4);
+	look_at(&m, x, 119, 23);
+	look_at(&m, x, 120, 24); /* it has grown */
+	look_at(&m, x, 15, -1);
+	assert_true(missing_find_shared(&m, 3, 6 * P, &found, &mark));
+	assert_int_equal(mark, 11);
+	assert_int_equal(found, o);
+	assert_int_equal(missing_none_in(&m, 3, 2 * P, 64 * P), 3 * P);
+	assert_false(missing_find_shared(&m, 2, 6 * P, &found, &mark));
+
+	/* Moved, mapped twice, and partly unmapped */
+	missing_move(&m, x, 110 * P, 200 * P, 10 * P);
+	look_at(&m, x, 109, 13);
+	look_at(&m, x, 205, 19);
+	missing_move(&m, x, 100 * P, 300 * P, 0);
+	look_at(&m, x, 100, 4);
+	look_at(&m, x, 307, 11);
+	size_t child = missing_fork(&m, x, 9);
+
+	missing_unmap(&m, x, 102 * P, 104 * P);
+	look_at(&m, x, 101, 5);
+	look_at(&m, x, 105, 9);
+	missing_unmap(&m, x, 300 * P, 320 * P);
+	look_at(&m, child, 103, 7);
+	look_at(&m, child, 307, 11);
+	look_at(&m, child, 205, 19);
+
+	/* Taken away; come. */
+	missing_drop(&m, o, 5 * P, 6 * P);
+	assert_false(missing_find_shared(&m, 3, 5 * P, &found, &mark));
+	missing_arrived(&m, 0, 12);
+	assert_false(missing_find_shared(&m, 3, 7 * P, &found, &mark));
+	assert_true(missing_find_shared(&m, 3, 6 * P, &found, &mark));
+	missing_deinit(&m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_books),
 		cmocka_unit_test(test_order),
 		cmocka_unit_test(test_fork),
+		cmocka_unit_test(test_views),
 		cmocka_unit_test(test_random_programs),
 	};
 
