@@ -6,7 +6,7 @@
 
 #include "base/util.h"
 #include "freeze/tree.h"
-#include "base/net.h"
+#include "migrate/link.h"
 
 /* Also done by the engine; here because a keeper is nobody's descendant, so that it could not see that the
  * target is its starter's ancestor. */
@@ -17,13 +17,18 @@ int capture_check_target(pid_t pid, struct error *e)
 
 static int connect_page_server(struct cli *c, struct chain_request *r, struct error *e)
 {
-	char port[8];
+	const struct link_options o = {c->o.keys, c->o.insecure};
+	struct link l;
 
 	if (!c->o.address || !c->o.port)
 		return error_say(e, EINVAL, "--page-server needs --address and --port");
-	snprintf(port, sizeof(port), "%d", (int)c->o.port);
-	r->page_server = net_connect(c->o.address, port, 10000, e);
-	return MIN(r->page_server, 0);
+	cleanup_free char *to = cli_page_server(c);
+	int code = link_connect(to, &o, GRANT_PAGE_SERVE, &l, e);
+
+	if (code >= 0 && l.beyond && !l.encrypted)
+		log_line(&c->log, 2, "the link to the page server is not encrypted (--insecure)");
+	r->page_server = l.sock; /* its relay, if there is one, ends with it */
+	return code;
 }
 
 /* Its pages stay in the target, whoever restores the image fetches them. */
@@ -39,6 +44,7 @@ static int serve_lazily(struct cli *c, struct chain_request *r, struct error *e)
 			"with --lazy-pages the target stands still until its pages have been fetched: it "
 			"cannot be left running");
 	r->page_server = cli_listen(c, e);
+	r->link = (struct link_options){c->o.keys, c->o.insecure};
 	r->lazy = true;
 	return MIN(r->page_server, 0);
 }
@@ -74,6 +80,7 @@ int capture_init(struct cli *c, enum chain_op op, struct chain_request *ret, str
 	make_absolute(&c->o.freeze_cgroup);
 	make_absolute(&c->o.root);
 	make_absolute(&c->o.action_script);
+	make_absolute(&c->o.keys);
 	cli_session_options(c, &ret->session);
 	r = cli_on_stall(c, &ret->session.on_stall, e);
 	if (r < 0)

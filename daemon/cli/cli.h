@@ -50,6 +50,8 @@ int cli_write_pidfile(const struct cli *c, pid_t pid, struct error *e);
  * here; one zero byte to --status-fd, if given; go on in the background (the parent writes the pid file and
  * ends). */
 int cli_listen(struct cli *c, struct error *e);
+/* --address and --port of a page server, as for link_connect; malloc'ed. */
+char *cli_page_server(const struct cli *c);
 int cli_tell_ready(const struct cli *c, struct error *e);
 int cli_background(struct cli *c, struct error *e);
 /* The socket at which "lazy-pages" waits for "restore --lazy-pages", and what both write down; malloc'ed. */

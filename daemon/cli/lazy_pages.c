@@ -91,7 +91,7 @@ static int fetch(struct cli *c, struct lazy_from *from, struct pager *p, struct 
 int verb_lazy_pages(struct cli *c, struct error *e)
 {
 	cleanup_free char *path = cli_lazy_state(c), *socket = cli_lazy_socket(c), *uuid = NULL;
-	char port[8];
+	cleanup_free char *to = NULL;
 	struct lazy_from from = {.dirfd = -1};
 	struct pager *p = NULL;
 
@@ -110,10 +110,9 @@ int verb_lazy_pages(struct cli *c, struct error *e)
 
 	if (listener < 0)
 		return listener;
-	snprintf(port, sizeof(port), "%d", (int)c->o.port);
-	from = (struct lazy_from){.uuid = uuid, .dirfd = dirfd};
+	from = (struct lazy_from){.uuid = uuid, .dirfd = dirfd, .link = {c->o.keys, c->o.insecure}};
 	if (c->o.page_server)
-		from = (struct lazy_from){.uuid = uuid, .dirfd = dirfd, .host = c->o.address, .port = port};
+		from.to = to = cli_page_server(c);
 	worker_signals();
 	int r = c->o.daemon ? cli_background(c, e) : cli_write_pidfile(c, getpid(), e);
 

@@ -6,6 +6,7 @@
 #include "cli/cli.h"
 #include "base/net.h"
 #include "migrate/lazy_server.h"
+#include "migrate/link.h"
 #include "service/worker.h"
 #include "stream/stream.h"
 
@@ -18,6 +19,7 @@ static int serve_lazily(struct cli *c, int listener, int dirfd, struct error *e)
 	int r = uuid ? stream_in_chain(&in, dirfd, e) : -e->code;
 	const struct lazy_server server = {
 		.listener = listener,
+		.link = {c->o.keys, c->o.insecure},
 		.uuid = uuid,
 		.answerer = {.read = lazy_read_image, .ctx = in, .events = &c->events},
 	};
@@ -32,20 +34,47 @@ static int serve_lazily(struct cli *c, int listener, int dirfd, struct error *e)
 	return r;
 }
 
+/* The first one who may. Others are told why not, and in nobody's way. */
+static int accept_client(struct cli *c, int listener, struct link *ret, struct error *e)
+{
+	const struct link_options o = {c->o.keys, c->o.insecure};
+
+	for (;;) {
+		struct error why = ERROR_INIT;
+		int sock = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+
+		if (job_aborted()) {
+			if (sock >= 0)
+				close(sock);
+			return job_check_abort(e);
+		}
+		if (sock < 0 && (errno == EINTR || errno == ECONNABORTED))
+			continue;
+		if (sock < 0)
+			return error_set(e, errno, "cannot accept a connection");
+		if (link_accept(sock, &o, GRANT_PAGE_SERVE, ret, &why) >= 0)
+			break;
+		log_line(&c->log, 2, "a connection was refused: %s", why.text);
+		if (ret->sock >= 0)
+			page_server_refuse(ret->sock, &why);
+		link_close(ret);
+	}
+	if (ret->beyond && !ret->encrypted)
+		log_line(&c->log, 2, "the link is not encrypted (--insecure)");
+	return 0;
+}
+
 static int serve_one(struct cli *c, int listener, int dirfd, struct error *e)
 {
-	int sock;
+	struct link l;
 	uint64_t bytes = 0;
 	char b[32];
+	int r = accept_client(c, listener, &l, e);
 
-	do
-		sock = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-	while (sock < 0 && (errno == EINTR || errno == ECONNABORTED) && !job_aborted());
-	if (sock < 0)
-		return job_aborted() ? job_check_abort(e) : error_set(e, errno, "cannot accept a connection");
-	int r = page_server_serve(sock, dirfd, &bytes, e);
-
-	close(sock);
+	if (r < 0)
+		return r;
+	r = page_server_serve(l.sock, dirfd, &bytes, e);
+	link_close(&l);
 	if (r == 0) {
 		display_bytes((double)bytes, b);
 		log_line(&c->log, 3, "received %s", b);

@@ -3,10 +3,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <string.h>
 
 #include "base/net.h"
 #include "base/util.h"
 #include "cli/cli.h"
+
+char *cli_page_server(const struct cli *c)
+{
+	bool six = strchr(c->o.address, ':') && *c->o.address != '[';
+
+	return xasprintf(six ? "[%s]:%d" : "%s:%d", c->o.address, (int)c->o.port);
+}
 
 int cli_tell_ready(const struct cli *c, struct error *e)
 {

@@ -6,6 +6,8 @@
 #include "cli/verbs.h"
 #include "migrate/keys.h"
 
+/* With pages over the network. */
+#define SERVING    (VERB_DUMP | VERB_PREDUMP | VERB_PAGE_SERVER | VERB_LAZY_PAGES)
 #define AT(member) offsetof(struct cli_options, member)
 #define ANY        OPT_COMPAT
 /* Rows without storage: accepted because they ask for what happens anyway, or refused because they change the
@@ -25,10 +27,10 @@ static const struct opt rows[] = {
 	 1 << 22, NULL, "the root of the process tree"},
 	{"to", 0, OPT_STRING, 0, VERB_MIGRATE, AT(to), "HOST[:PORT]", NULL, 0, 0, NULL,
 	 "where ferryd listens (default port 7471)"},
-	{"insecure", 0, OPT_FLAG, 0, VERB_MIGRATE | VERB_RESUME, AT(insecure), NULL, NULL, 0, 0, NULL,
-	 "plain TCP to another machine: no encryption, no proof of who answers"},
-	{"keys", 0, OPT_STRING, 0, VERB_MIGRATE | VERB_KEYS | VERB_RESUME, AT(keys), "DIR", KEYS_DIR, 0, 0,
-	 NULL, "the host key and the peers that are trusted"},
+	{"insecure", 0, OPT_FLAG, 0, VERB_MIGRATE | VERB_RESUME | SERVING, AT(insecure), NULL, NULL, 0, 0,
+	 NULL, "plain TCP to another machine: no encryption, no proof of who answers"},
+	{"keys", 0, OPT_STRING, 0, VERB_MIGRATE | VERB_KEYS | VERB_RESUME | SERVING, AT(keys), "DIR",
+	 KEYS_DIR, 0, 0, NULL, "the host key and the peers that are trusted"},
 	{"here", 0, OPT_FLAG, OPT_COMMAND, VERB_RESUME, AT(here), NULL, NULL, 0, 0, NULL,
 	 "do not ask: it does not run there, so let the copy here run on"},
 	{"there", 0, OPT_FLAG, OPT_COMMAND, VERB_RESUME, AT(there), NULL, NULL, 0, 0, NULL,

@@ -7,11 +7,8 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-#include "base/net.h"
 #include "base/util.h"
 #include "migrate/lazy_server.h"
-
-#define CONNECT_MS 1000
 
 static int read_image(const struct lazy_from *f, int sock)
 {
@@ -66,10 +63,21 @@ static int start_reader(struct lazy_from *f, int lane, struct error *e)
 	return pair[0];
 }
 
+static int dial_server(struct lazy_from *f, int lane, struct error *e)
+{
+	struct link l;
+
+	reap(f, lane);
+	int r = link_connect(f->to, &f->link, GRANT_PAGE_SERVE, &l, e);
+
+	f->reader[lane] = l.relay;
+	return r < 0 ? r : l.sock;
+}
+
 int lazy_dial(void *ctx, int lane, struct peer *ret, struct error *e)
 {
 	struct lazy_from *f = ctx;
-	int sock = f->host ? net_connect(f->host, f->port, CONNECT_MS, e) : start_reader(f, lane, e);
+	int sock = f->to ? dial_server(f, lane, e) : start_reader(f, lane, e);
 	int r = sock < 0 ? sock : lazy_ask(sock, f->uuid, lane, ret, e);
 
 	if (r < 0 && sock >= 0)

@@ -78,6 +78,25 @@ static void note_begun(void *ctx)
 	__atomic_store_n(&c->shared->begun, 1, __ATOMIC_SEQ_CST);
 }
 
+/* It is told why, if the link is there. */
+static void refuse(struct link *l, const struct error *why)
+{
+	struct error ignore = ERROR_INIT;
+	struct peer p;
+
+	if (l->sock >= 0 && peer_init(&p, l->sock, &ignore) == 0) {
+		peer_send_error(&p, why);
+		peer_deinit(&p);
+	}
+	link_close(l);
+}
+
+static void warn_plain(const struct lazy_server *s, const struct link *l)
+{
+	if (l->beyond && !l->encrypted)
+		events_log(s->answerer.events, 2, "the link is not encrypted (--insecure)");
+}
+
 static pid_t start(const struct lazy_server *s, struct shared *shared, int sock)
 {
 	pid_t parent = getpid();
@@ -96,7 +115,17 @@ static pid_t start(const struct lazy_server *s, struct shared *shared, int sock)
 		_exit(AGAIN);
 	mine.begun = note_begun;
 	mine.ctx = &c;
-	int r = lazy_serve_connection(&mine, sock, &link, &e);
+	struct link l;
+	int r = link_accept(dup(sock), &s->link, GRANT_PAGE_SERVE, &l, &link);
+
+	if (r < 0) {
+		events_log(s->answerer.events, 2, "somebody who may not have pages: %s", link.text);
+		refuse(&l, &link);
+		_exit(AGAIN);
+	}
+	warn_plain(s, &l);
+	close(sock); /* with a relay it must not be open here */
+	r = lazy_serve_connection(&mine, l.sock, &link, &e);
 
 	if (error_is(&e))
 		memcpy(shared->text, e.text, sizeof(shared->text));

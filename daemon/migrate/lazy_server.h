@@ -2,10 +2,12 @@
 #pragma once
 /* Pages for one session of "ferry lazy-pages", which connects: docs/post-copy.md, "As separate verbs". */
 #include "migrate/answer.h"
+#include "migrate/link.h"
 
 struct lazy_server {
 	int listener;
-	const char *uuid; /* of the image that the pages belong to */
+	struct link_options link; /* who is served beyond loopback: GRANT_PAGE_SERVE */
+	const char *uuid;         /* of the image that the pages belong to */
 	struct answerer answerer;
 	/* The first one who knows the image has come: what was restored from it may run from now on. In a
 	 * process of its own. NULL: nothing to do. */

@@ -38,6 +38,8 @@ json_t *chain_request_pack(const struct chain_request *r)
 
 	json_object_set_new(m, "lazy", json_boolean(r->lazy));
 
+	json_object_set_new(m, "insecure", json_boolean(r->link.insecure));
+	put_str(m, "keys", r->link.keys_dir);
 	put_str(m, "backend", s->backend);
 	put_str(m, "backend_dir", s->backend_dir);
 	put_str(m, "freeze_cgroup", s->freeze_cgroup);
@@ -82,6 +84,8 @@ int chain_request_unpack(const json_t *m, struct chain_request *ret, struct erro
 	s->state.ghost_limit = (uint64_t)msg_int(m, "ghost_limit", (int64_t)s->state.ghost_limit);
 	s->state.root = msg_str(m, "root", NULL);
 	s->state.externals = msg_str(m, "external", NULL);
+	ret->link.insecure = flag(m, "insecure");
+	ret->link.keys_dir = msg_str(m, "keys", NULL);
 	ret->lazy = flag(m, "lazy");
 	ret->parent = msg_str(m, "parent", NULL);
 	ret->end = (enum session_end)msg_int(m, "end", SESSION_KILL);

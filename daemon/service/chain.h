@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/events.h"
 #include "engine/session.h"
+#include "migrate/link.h"
 #include "service/script.h"
 #include "stream/stream.h"
 
@@ -31,9 +32,10 @@ struct chain_request {
 	enum session_end end;
 	struct script script;
 	int log_level;
-	int dirfd;       /* images directory */
-	int page_server; /* connected socket, or -1 */
-	bool lazy;       /* page_server listens: pages stay in the target until somebody has fetched them */
+	int dirfd;                /* images directory */
+	int page_server;          /* connected socket, or -1 */
+	struct link_options link; /* lazy: who may fetch them */
+	bool lazy; /* page_server listens: pages stay in the target until somebody has fetched them */
 };
 void chain_request_init(struct chain_request *r);
 /* For the way to a keeper; descriptors travel beside it. The unpacked request points into @m. */

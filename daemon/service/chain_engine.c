@@ -41,6 +41,7 @@ static int serve(void *ctx, struct session *s, bool *ret_begun, struct error *e)
 	const struct chain_request *r = ctx;
 	const struct lazy_server server = {
 		.listener = r->page_server,
+		.link = r->link,
 		.uuid = session_uuid(s),
 		.answerer = {.read = read_page, .ctx = s, .events = session_events(s)},
 		.begun = begun,

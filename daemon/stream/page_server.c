@@ -113,6 +113,15 @@ static void drain(int sock)
 		;
 }
 
+void page_server_refuse(int sock, const struct error *why)
+{
+	const struct record_in nothing = {0};
+	struct error ignore = ERROR_INIT;
+
+	send_ack(sock, &nothing, 0, why, &ignore);
+	drain(sock);
+}
+
 static int serve_record(struct stream_out *s, struct record_in *in, struct wire_run *runs, uint8_t *data,
 			struct error *e)
 {

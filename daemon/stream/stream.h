@@ -161,3 +161,5 @@ int stream_out_page_server(struct stream_out **ret, int dirfd, int sock, const c
 /* Serve one such session: pagemap.img and pages.img in @dirfd, whole or not at all. The client is told of a
  * failure. */
 int page_server_serve(int sock, int dirfd, uint64_t *ret_bytes, struct error *e);
+/* Tell a client that is not served why. */
+void page_server_refuse(int sock, const struct error *why);

@@ -148,7 +148,7 @@ case_no_fetcher() {
 # dump --lazy-pages in A; $port
 lazy_dump() {
 	mkdir "$dir/images"
-	background dump sh -c 'exec 9>"$0/dumped"; exec "$@" --status-fd 9' "$dir" "$ferry" dump -t "$pid" -D "$dir/images" -o dump.log -v4 --lazy-pages --address "$1"
+	background dump sh -c 'exec 9>"$0/dumped"; exec "$@" --status-fd 9' "$dir" "$ferry" dump -t "$pid" -D "$dir/images" -o dump.log -v4 --lazy-pages --insecure --address "$1"
 	within 20 test -s "$dir/dumped" || fail "dump --lazy-pages is not ready: $(tail -n 1 "$dir/dump.err")"
 	port=$(sed -n 's/^PORT: //p' "$dir/dump.out")
 }
@@ -170,7 +170,7 @@ case_from_the_stopped_tree() {
 	in_a "$ferry" restore -D "$dir/images" -d
 	[ $rc != 0 ] && grep -q 'stopped original.*lazy-pages' "$dir/out" || fail "a restore without them does not say what is wrong: $(tail -n 1 "$dir/out")"
 	host=B
-	fetcher --page-server --address 192.0.2.1 --port "$port"
+	fetcher --page-server --insecure --address 192.0.2.1 --port "$port"
 	note "restore in B"
 	host_run B timeout 60 "$ferry" restore -D "$dir/images" --lazy-pages -d >"$dir/out" 2>&1 || fail "restore failed: $(tail -n 1 "$dir/out")"
 	fetched
@@ -195,7 +195,7 @@ case_cancelled_late() {
 	host_run A tc qdisc add dev eth0 root tbf rate 50mbit burst 64k latency 50ms 2>/dev/null || skip "no tbf in this kernel"
 	lazy_dump 192.0.2.1
 	host=B
-	fetcher --page-server --address 192.0.2.1 --port "$port"
+	fetcher --page-server --insecure --address 192.0.2.1 --port "$port"
 	host_run B timeout 60 "$ferry" restore -D "$dir/images" --lazy-pages -d >"$dir/out" 2>&1 || fail "restore failed: $(tail -n 1 "$dir/out")"
 	must_work "$ferry" cancel "$pid"
 	wait $dump_pid && fail "a cancelled dump reports success"
@@ -213,7 +213,7 @@ case_another_image() {
 	lazy_dump 192.0.2.1
 	rm -rf "$dir/images" && mv "$dir/old" "$dir/images"
 	host=B
-	fetcher --page-server --address 192.0.2.1 --port "$port"
+	fetcher --page-server --insecure --address 192.0.2.1 --port "$port"
 	host_run B timeout 60 "$ferry" restore -D "$dir/images" --lazy-pages -d >"$dir/out" 2>&1 || fail "restore failed: $(tail -n 1 "$dir/out")"
 	within 10 grep -q 'belong to another image' "$dir/images/fetch.log" || fail "lazy-pages does not say that these are the wrong pages"
 	kill $fetcher_pid

@@ -212,4 +212,35 @@ case_daemon() {
 	finish A
 }
 
-run_cases "state-to-the-server pages-to-the-source leave-running chain parent-elsewhere another-image no-server server-dies server-is-full daemon" "$@"
+# Beyond loopback: only over TLS, and only who may. Who may not is in nobody's way.
+case_trust() {
+	start mixture
+	take_snapshot proc.before
+	host_up B 20000 && host_link A B || fail "no second host"
+	mkdir "$dir/there" "$dir/here"
+	must_work "$ferry" keys init --keys "$dir/ka"
+	must_work "$ferry" keys init --keys "$dir/kb"
+	ka=$("$ferry" keys show --keys "$dir/ka") kb=$("$ferry" keys show --keys "$dir/kb")
+	host_run B timeout -k 2 90 "$ferry" page-server -D "$dir/there" --address 192.0.2.2 --port 7400 --keys "$dir/kb" -o "$dir/served.log" -v4 >"$dir/served" 2>&1 </dev/null &
+	server=$!
+	within 10 host_run B grep -q ' 0A ' /proc/net/tcp || fail "the page server does not listen: $(cat "$dir/served")"
+	to_b() { "$@" "$ferry" dump -t "$pid" -D "$dir/here" --page-server --address 192.0.2.2 --port 7400 $how; }
+	how="--keys $dir/none" to_b must_fail 'insecure was not said'
+	how=--insecure to_b must_fail 'page server.*does not encrypt'
+	how="--keys $dir/ka" to_b must_fail 'not known here'
+	must_work "$ferry" keys trust 192.0.2.2 --fingerprint "$kb" --keys "$dir/ka"
+	how="--keys $dir/ka" to_b must_fail 'not granted "page-serve"'
+	must_work "$ferry" keys trust 192.0.2.2 --fingerprint "$kb" --keys "$dir/ka" --grant page-serve
+	must_work "$ferry" keys trust 192.0.2.1 --fingerprint "$ka" --keys "$dir/kb"
+	how="--keys $dir/ka" to_b must_fail 'page server.*not granted "page-serve"'
+	untouched
+	[ -z "$(ls "$dir/there")" ] || fail "somebody who may not has written: $(ls "$dir/there")"
+	must_work "$ferry" keys trust 192.0.2.1 --fingerprint "$ka" --keys "$dir/kb" --grant page-serve
+	how="--keys $dir/ka" to_b must_work
+	served
+	cp "$dir/here/state.img" "$dir/there/"
+	must_work "$ferry" restore -D "$dir/there" -d
+	finish A
+}
+
+run_cases "state-to-the-server pages-to-the-source leave-running chain parent-elsewhere another-image no-server server-dies server-is-full daemon trust" "$@"
