@@ -200,6 +200,61 @@ static void still_there(void **state)
 	end_all(next);
 }
 
+/* Content of page @i of the object. */
+static int byte_of(int fd, uint64_t i)
+{
+	char c = -1;
+
+	return pread(fd, &c, 1, (off_t)(i * PAGE_SIZE_BYTES)) == 1 ? c : -1;
+}
+
+/* Shared memory: what was taken away does not come back, neither here nor in a successor; all else does. */
+static void taken_away(void **state)
+{
+	const uint64_t at = 1ull << 30;
+	struct page_set pages = PAGE_SET_INIT, none = PAGE_SET_INIT;
+	struct error e = ERROR_INIT;
+	char data[4 * PAGE_SIZE_BYTES];
+	int fd = memfd_create("shared", MFD_CLOEXEC);
+	int any = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	struct uffdio_api api = {.api = UFFD_API};
+
+	(void)state;
+	if (any < 0 || ioctl(any, UFFDIO_API, &api) < 0)
+		skip();
+	memset(data, 1, sizeof(data));
+	assert_int_equal(pwrite(fd, data, sizeof(data), 0), sizeof(data));
+	page_set_add(&pages, at, at + sizeof(data));
+	struct pager *p = pager_new();
+
+	pager_add_mixed(p, getpid(), &pages, &none, &none, any);
+	pager_add_shared(p, 0, pager_add_object(p, dup(fd), sizeof(data)), at, at + sizeof(data), 0);
+	assert_int_equal(pager_write(p, path, &e), 0);
+	assert_int_equal(missing_left(&p->missing), 4);
+	memset(data, 2, sizeof(data));
+	for (int hole = 0; hole < 4; hole += 2)
+		assert_int_equal(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+					   (off_t)(hole * PAGE_SIZE_BYTES), PAGE_SIZE_BYTES),
+				 0);
+	assert_int_equal(pager_place(p, 0, 0, 2, data, NULL, NULL, &e), 0);
+	assert_int_equal(missing_left(&p->missing), 2);
+	struct pager *next = take_over(p);
+
+	assert_int_equal(missing_left(&next->missing), 2);
+	assert_int_equal(pager_place(next, 0, 2, 2, data, NULL, NULL, &e), 0);
+	assert_int_equal(missing_left(&next->missing), 0);
+	assert_int_equal(byte_of(fd, 0), 0);
+	assert_int_equal(byte_of(fd, 1), 2);
+	assert_int_equal(byte_of(fd, 2), 0);
+	assert_int_equal(byte_of(fd, 3), 2);
+	pager_finish(next);
+	pager_discard(path);
+	pager_free(next);
+	pager_free(TAKE_PTR(killed));
+	page_set_deinit(&pages);
+	close(fd);
+}
+
 int main(void)
 {
 	char dir[] = "/tmp/ferry-pager-XXXXXX";
@@ -207,6 +262,7 @@ int main(void)
 		cmocka_unit_test(ended_since),
 		cmocka_unit_test(ended_in_the_file),
 		cmocka_unit_test(still_there),
+		cmocka_unit_test(taken_away),
 	};
 
 	if (!mkdtemp(dir))
