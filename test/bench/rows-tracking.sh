@@ -95,6 +95,16 @@ vmas() {
 
 processes() { large "$large_tree processes" "bench-tree $((large_tree / 4)) 1 1" "bench-tree $large_tree 1 1"; }
 
+descriptors() {
+	: >"$work/still"
+	large "$large_fds descriptors" "bench-scale descriptors $((large_fds / 4))" "bench-scale descriptors $large_fds"
+}
+
+threads() {
+	: >"$work/still"
+	large "$large_threads threads" "bench-scale threads $((large_threads / 4))" "bench-scale threads $large_threads"
+}
+
 hole() {
 	: >"$work/still"
 	large "64 GiB mapping with $large_hole MiB in it" "bench-scale hole 16 $((large_hole / 4))" "bench-scale hole 64 $large_hole"

@@ -3,7 +3,7 @@
 # Measures ferry and prints a table (markdown).
 #   run.sh [-q] [-o FILE] [-r REPEATS] [ROW...]
 # -q: small sizes, once, to see that it works; -o: write the page there too, e.g. docs/benchmarks.md.
-# ROW: quiet migrate migrate-big shared leave full rate tree forked sparse vmas processes hole overhead postcopy (default: all).
+# ROW: quiet migrate migrate-big shared leave full rate tree forked sparse vmas processes descriptors threads hole overhead postcopy (default: all).
 # FERRY_BIN_DIR (build/bin): ferry and ferryd; the programs under test are beside it in bench/. TMPDIR (default: a tmpfs of its own)
 # holds the images, so that the speed of a disk does not come in. FERRY_OPTS: more options for dump, pre-dump and migrate.
 set -u
@@ -11,13 +11,13 @@ here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
 bin=${FERRY_BIN_DIR:-$top/build/bin}
 programs=$bin/../bench
-small=1024 big=4096 rate_size=512 repeats=5 seconds=3 output= large_vmas=60000 large_tree=500 large_hole=1024 forked_size=500
+small=1024 big=4096 rate_size=512 repeats=5 seconds=3 output= large_vmas=60000 large_tree=500 large_fds=12000 large_threads=1000 large_hole=1024 forked_size=500
 rows=()
 read -ra more <<<"${FERRY_OPTS-}"
 
 while [ $# -gt 0 ]; do
 	case $1 in
-	-q) small=128 big=512 rate_size=128 repeats=1 seconds=1 large_vmas=8000 large_tree=100 large_hole=256 forked_size=64 ;;
+	-q) small=128 big=512 rate_size=128 repeats=1 seconds=1 large_vmas=8000 large_tree=100 large_fds=4000 large_threads=200 large_hole=256 forked_size=64 ;;
 	-o) output=$2 && shift ;;
 	-r) repeats=$2 && shift ;;
 	-*) sed -n '4,8s/^# \{0,1\}//p' "$0" && exit 2 ;;
@@ -25,7 +25,7 @@ while [ $# -gt 0 ]; do
 	esac
 	shift
 done
-[ ${#rows[@]} -gt 0 ] || rows=(quiet migrate migrate-big shared leave full rate tree forked sparse vmas processes hole overhead postcopy)
+[ ${#rows[@]} -gt 0 ] || rows=(quiet migrate migrate-big shared leave full rate tree forked sparse vmas processes descriptors threads hole overhead postcopy)
 [ "$(id -u)" = 0 ] || { echo "run.sh: needs root" >&2; exit 77; }
 for program in "$bin/ferry" "$bin/ferryd" "$programs/bench-prog" "$programs/bench-stat" "$programs/bench-tree" "$programs/bench-forked" "$programs/bench-witness" "$programs/bench-scale"; do
 	[ -x "$program" ] || { echo "run.sh: no $program" >&2; exit 2; }
@@ -332,7 +332,7 @@ hosts
 for name in "${rows[@]}"; do
 	note "-- $name"
 	case $name in
-	quiet | migrate | migrate-big | shared | leave | full | rate | tree | forked | sparse | vmas | processes | hole | overhead | postcopy) "$name" ;;
+	quiet | migrate | migrate-big | shared | leave | full | rate | tree | forked | sparse | vmas | processes | descriptors | threads | hole | overhead | postcopy) "$name" ;;
 	*) note "no such row: $name" && exit 2 ;;
 	esac
 done

@@ -6,6 +6,8 @@
  *   bench-scale sparse KIND GIB PAGES
  *   bench-scale naive KIND GIB PAGES
  *   bench-scale hole GIB MIB
+ *   bench-scale descriptors N
+ *   bench-scale threads N
  *
  * vmas: N mappings of one page, every second one written to.
  *
@@ -17,16 +19,24 @@
  *
  * hole: one mapping, not reserved, with pieces of 4 MiB in it.
  *
+ * descriptors: N open files, counters, pipes and pairs of sockets, as many of each.
+ *
+ * threads: N threads that wait.
+ *
  * A thread looks at the pages one after the other, for ever, and counts those that are not as they were
  * written.
  */
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <linux/userfaultfd.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -153,6 +163,59 @@ static void make_hole(size_t size, size_t used)
 			touch(p + i * (size / pieces / PAGE * PAGE) + k);
 }
 
+static void one_page(void)
+{
+	room_for(1);
+	touch(map(PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1));
+}
+
+static void must(int r, const char *what)
+{
+	if (r >= 0)
+		return;
+	fprintf(stderr, "bench-scale: ");
+	perror(what);
+	exit(1);
+}
+
+/* Six of each turn. */
+static void make_descriptors(size_t n)
+{
+	struct rlimit limit = {n + 64, n + 64}, now;
+	int two[2];
+
+	must(getrlimit(RLIMIT_NOFILE, &now), "limit");
+	if (now.rlim_max > limit.rlim_max)
+		limit.rlim_max = now.rlim_max;
+	must(setrlimit(RLIMIT_NOFILE, &limit), "limit of descriptors");
+	for (size_t i = 0; i + 6 <= n; i += 6) {
+		must(open("/dev/null", O_RDWR | O_CLOEXEC), "/dev/null");
+		must(eventfd((unsigned)i, EFD_CLOEXEC), "eventfd");
+		must(pipe(two), "pipe");
+		must(socketpair(AF_UNIX, SOCK_STREAM, 0, two), "socketpair");
+	}
+	one_page();
+}
+
+static void *idle(void *p)
+{
+	for (;;)
+		pause();
+	return p;
+}
+
+static void make_threads(size_t n)
+{
+	pthread_attr_t small;
+	pthread_t t;
+
+	pthread_attr_init(&small);
+	pthread_attr_setstacksize(&small, 64 << 10);
+	for (size_t i = 1; i < n; i++)
+		must(-pthread_create(&t, &small, idle, NULL), "thread");
+	one_page();
+}
+
 static void look(void)
 {
 	struct timespec ms = {.tv_nsec = 1000000};
@@ -183,9 +246,14 @@ int main(int argc, char **argv)
 			strtoul(argv[3], NULL, 10) << 30);
 	else if (argc == 4 && !strcmp(argv[1], "hole"))
 		make_hole(strtoul(argv[2], NULL, 10) << 30, strtoul(argv[3], NULL, 10) << 20);
+	else if (argc == 3 && !strcmp(argv[1], "descriptors"))
+		make_descriptors(strtoul(argv[2], NULL, 10));
+	else if (argc == 3 && !strcmp(argv[1], "threads"))
+		make_threads(strtoul(argv[2], NULL, 10));
 	if (!n_pages) {
-		fprintf(stderr, "usage: bench-scale vmas N | sparse|naive anon|shmem|PATH GIB PAGES | hole "
-				"GIB MIB\n");
+		fprintf(stderr, "usage: bench-scale vmas|descriptors|threads N | sparse|naive "
+				"anon|shmem|PATH GIB PAGES "
+				"| hole GIB MIB\n");
 		return 2;
 	}
 	stats->magic = STATS_MAGIC;
