@@ -10,6 +10,7 @@
 #include <uuid/uuid.h>
 
 #include "arch/arch.h"
+#include "base/urgent.h"
 #include "base/util.h"
 #include "freeze/rescue.h"
 #include "procfs/procfs.h"
@@ -152,6 +153,7 @@ static int serve_left(struct session *s, struct stream_out *out, const struct se
 	s->injected = false;
 	if (r < 0)
 		return r;
+	urgent_end();
 	s->t_running = now_ns(); /* that is, from here on it is no longer known */
 	events_emit(s->events,
 		    json_pack("{s:s,s:I,s:I}", "event", "serving", "left", (json_int_t)session_left_pages(s),

@@ -10,6 +10,7 @@
 #include <uuid/uuid.h>
 
 #include "arch/arch.h"
+#include "base/urgent.h"
 #include "base/util.h"
 #include "procfs/procfs.h"
 #include "state/files/files.h"
@@ -29,12 +30,16 @@ int session_freeze(struct session *s, struct error *e)
 	events_emit(s->events, json_pack("{s:s,s:f,s:f}", "event", "freeze", "left_ms",
 					 s->n_rounds ? converge_left_ns(s->rounds, s->n_rounds) / 1e6 : 0.0,
 					 "fixed_ms", s->fixed_ns / 1e6));
+	if (s->memory->backend.ops) /* without tracking all of the memory goes now, which is no short work */
+		urgent_begin();
 	session_full_speed(s); /* what is out of its share of time does not come to its stop, either */
 	s->t_freeze = now_ns();
 	r = tree_freeze(s->tree, &fo, session_gone, s, e);
 	s->t_frozen = now_ns();
-	if (r < 0)
+	if (r < 0) {
+		urgent_end();
 		return r;
+	}
 	memory_objects_frozen(s->memory);
 	/* Killed by somebody, or for lack of memory: a zombie is not what was asked for. */
 	if (s->tree->procs[0]->state == PROCESS_ZOMBIE)
@@ -138,8 +143,10 @@ int session_end(struct session *s, enum session_end end, struct error *e)
 {
 	int r = 0;
 
-	if (end == SESSION_KILL)
+	if (end == SESSION_KILL) {
+		urgent_end();
 		return tree_kill(s->tree, e);
+	}
 	if (s->injected)
 		r = capture_undo(s, e);
 	s->injected = false;
@@ -151,6 +158,8 @@ int session_end(struct session *s, enum session_end end, struct error *e)
 		if (s->tree->procs[i]->state == PROCESS_ALIVE)
 			kill(s->tree->procs[i]->pid, SIGSTOP);
 	int t = tree_thaw(s->tree, e);
+
+	urgent_end();
 	struct error hook = ERROR_INIT;
 
 	hooks_run(s->opt.hooks, "network-unlock", s->root, &hook);

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/urgent.h"
 #include "base/util.h"
 #include "engine/restore.h"
 #include "migrate/arrival.h"
@@ -77,6 +78,7 @@ static int reply_hello(struct arrival *a, unsigned streams, const uint8_t *secre
 	h.post_copy_shared = lazy_possible(true);
 	h.codecs = CODECS_KNOWN;
 	h.copies = true;
+	h.freeze = true;
 	h.streams = streams;
 	h.join_secret = (ProtobufCBinaryData){streams > 1 ? JOIN_SECRET : 0, (uint8_t *)secret};
 	return peer_send(&a->peer, FERRY__RECORD_TYPE__RECORD_PEER_HELLO, &h.base, e);
@@ -310,6 +312,7 @@ static int finish(struct arrival *a, struct error *e)
 		events_log(a->events, 1, "the start was not clean: %s", trouble.text);
 	(void)machine_move(&a->machine, a->pager ? DEST_FETCHING : DEST_RUNNING, &trouble);
 	tell_running(a, root);
+	urgent_end();
 	return a->pager ? fetch(a, 0, e) : 0;
 }
 
@@ -339,6 +342,8 @@ static int receive(struct arrival *a, struct error *e)
 			r = end_of_round(a, &rec, e);
 		else if (rec.type == FERRY__RECORD_TYPE__RECORD_PEER_MISSING)
 			r = take_missing(a, &rec, e);
+		else if (rec.type == FERRY__RECORD_TYPE__RECORD_PEER_FREEZE)
+			urgent_begin();
 		else if (rec.type == FERRY__RECORD_TYPE__RECORD_PEER_FINAL)
 			return finish(a, e);
 		else if (rec.type == FERRY__RECORD_TYPE__RECORD_PEER_ERROR)
@@ -481,6 +486,7 @@ int migrate_serve(int sock, const struct serve_options *o, const struct events *
 	a.link = &link;
 	if (allowed >= 0)
 		r = serve(&a, e);
+	urgent_end();
 	/* Skeletons first: the source lets its copy run when it reads our error. */
 	restore_free(a.r);
 	if (r < 0) {

@@ -15,6 +15,7 @@
 #include <unistd.h>
 #include <uuid/uuid.h>
 
+#include "base/urgent.h"
 #include "base/util.h"
 #include "engine/source.h"
 #include "freeze/rescue.h"
@@ -35,7 +36,8 @@ struct migration {
 	struct peer peer;
 	struct machine machine;
 	char uuid[37];
-	bool asked; /* the link is of no use any more */
+	bool tell_freeze; /* the destination wants to know */
+	bool asked;       /* the link is of no use any more */
 	uint64_t rtt_ns, sent_bytes;
 	bool in_doubt; /* told to stop before the destination answered */
 };
@@ -139,6 +141,7 @@ static int hello(struct migration *m, struct error *e)
 				    m->opt->session.max_bandwidth);
 		if (there->copies)
 			stream_out_allow_copies(m->peer.out);
+		m->tell_freeze = there->freeze;
 	}
 	protobuf_c_message_free_unpacked(reply, NULL);
 	peer_set_timeout(&m->peer, peer_silence_secs);
@@ -233,6 +236,7 @@ static int serve(struct migration *m, struct error *e)
 	struct error trouble = ERROR_INIT;
 
 	m->s->t_running = now_ns();
+	urgent_end();
 	int r = machine_move(&m->machine, SOURCE_SERVING, e);
 
 	if (r < 0)
@@ -414,6 +418,14 @@ static int leave(struct migration *m, struct error *e)
 	return machine_move(&m->machine, SOURCE_ENDED, e);
 }
 
+static int tell_freeze(struct migration *m, struct error *e)
+{
+	Ferry__PeerRound rounds = FERRY__PEER_ROUND__INIT;
+
+	rounds.n = m->s->n_rounds;
+	return peer_send(&m->peer, FERRY__RECORD_TYPE__RECORD_PEER_FREEZE, &rounds.base, e);
+}
+
 static int run(struct migration *m, struct error *e)
 {
 	bool frozen = false;
@@ -433,8 +445,11 @@ static int run(struct migration *m, struct error *e)
 			     "the target was stopped for as long as --max-downtime allows, and was not there "
 			     "yet; it "
 			     "runs on here");
-		r = session_freeze(m->s, e);
+		if (m->tell_freeze)
+			r = tell_freeze(m, e);
 	}
+	if (r >= 0)
+		r = session_freeze(m->s, e);
 	if (r >= 0) {
 		frozen = true;
 		r = machine_move(&m->machine, SOURCE_FROZEN, e);
