@@ -29,6 +29,15 @@ uint64_t converge_frozen_ns(const struct round_record *r, size_t n, const struct
 	return n && l->stop_factor > 0 ? (uint64_t)((double)left * l->stop_factor) : left;
 }
 
+/* Was round @i clearly smaller than all before it? */
+static bool smaller(const struct round_record *r, size_t i)
+{
+	for (size_t k = 0; k < i; k++)
+		if (r[i].bytes * 10 >= r[k].bytes * 8)
+			return false;
+	return true;
+}
+
 enum converge converge_decide(const struct round_record *r, size_t n, const struct converge_limits *l)
 {
 	if (!n)
@@ -39,8 +48,9 @@ enum converge converge_decide(const struct round_record *r, size_t n, const stru
 		return CONVERGE_SWITCH;
 	if (n >= l->max_rounds)
 		return left + l->fixed_ns <= l->downtime_ns ? CONVERGE_SWITCH : CONVERGE_STALLED;
-	/* A round that was not clearly smaller than the one before: the next will not be either. */
-	if (n >= 3 && r[n - 1].bytes * 10 >= r[n - 2].bytes * 8 && r[n - 2].bytes * 10 >= r[n - 3].bytes * 8)
+	/* Two rounds that were not clearly smaller than the smallest before them: the next will not be
+	 * either. (Not: than the one before. Where little is written, the sizes go up and down.) */
+	if (n >= 3 && !smaller(r, n - 1) && !smaller(r, n - 2))
 		return left + l->fixed_ns <= l->downtime_ns ? CONVERGE_SWITCH : CONVERGE_STALLED;
 	return CONVERGE_ROUND;
 }
