@@ -123,7 +123,8 @@ static int hello(struct migration *m, struct error *e)
 	const Ferry__PeerHello *there = (const Ferry__PeerHello *)reply;
 
 	r = hello_check(there, m->opt->to, e);
-	m->session.leave_shared = there->post_copy_shared;
+	/* What a program could do to such memory meanwhile is in docs/limits.md: only where somebody asked for it. */
+	m->session.leave_shared = there->post_copy_shared && !m->opt->post_copy_if_possible;
 	if (r >= 0 && wants_post_copy(m) && !there->post_copy)
 		r = forgo_post_copy(m, e);
 	if (r >= 0) {

@@ -157,13 +157,22 @@ case_shared_only_what_was_dirty() {
 	over
 }
 
-# They do so when rounds do not get smaller, without being told.
 case_shared_on_stall() {
 	pair shared-hot-spot
 	slow 200mbit
-	begin --downtime 20
+	begin --on-stall postcopy --downtime 20
 	ended
 	counts
+	over
+}
+
+# Not without being told: what a program could do to such memory meanwhile is in docs/limits.md.
+case_shared_by_default() {
+	pair shared-hot-spot
+	slow 200mbit
+	must_work "$ferry" migrate "$pid" --to 192.0.2.2 $(trust A) --json --downtime 20 -v4 -o "$dir/migrate.log"
+	grep -q 'goes along unless --on-stall postcopy' "$dir/migrate.log" || fail "it did not say what goes along"
+	[ "$(grep -c '"event":"running"' "$dir/out")" = 0 ] || fail "pages stayed behind"
 	over
 }
 
@@ -451,4 +460,4 @@ case_scope() {
 holder_in() { host_run B sh -c 'for p in /proc/[0-9]*; do [ "$(cat $p/comm 2>/dev/null)" = ferry-hold ] && grep -q "/$0$" $p/cgroup && exit 0; done; exit 1' "$1"; }
 
 # By name only, as they take long: huge_pages shared tls_only_what_was_dirty tls_link_cut tls_kill_destination_worker tls_kill_destination.
-run_cases "only_what_was_dirty restless everything huge_pages_killed shared_killed shared_only_what_was_dirty shared_on_stall on_stall link_cut kill_source_worker kill_source resume cancel kill_destination_worker kill_worker_often kill_destination restart_destination kill_holder brood by_default not_possible go_back go_back_killed_before go_back_killed_after scope tls tls_kill_source" "$@"
+run_cases "only_what_was_dirty restless everything huge_pages_killed shared_killed shared_only_what_was_dirty shared_on_stall shared_by_default on_stall link_cut kill_source_worker kill_source resume cancel kill_destination_worker kill_worker_often kill_destination restart_destination kill_holder brood by_default not_possible go_back go_back_killed_before go_back_killed_after scope tls tls_kill_source" "$@"
