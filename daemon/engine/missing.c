@@ -269,7 +269,8 @@ static void move_views(struct missing_space *x, uint64_t from, uint64_t to, uint
 		cut_views(x, to, to + length);
 	}
 	x->views = xrealloc(x->views, (x->n_views + n + 1) * sizeof(*moved));
-	memcpy(x->views + x->n_views, moved, n * sizeof(*moved));
+	if (n)
+		memcpy(x->views + x->n_views, moved, n * sizeof(*moved));
 	x->n_views += n;
 	free(moved);
 }

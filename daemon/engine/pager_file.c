@@ -122,9 +122,16 @@ void pager_file_ended(struct pager_file *f, size_t space)
 
 /* --- writing --------------------------------------------------------------------------------------- */
 
+/* Nothing may have no address. */
+static void copy(void *to, const void *from, size_t n)
+{
+	if (n)
+		memcpy(to, from, n);
+}
+
 static uint64_t *put_ranges(uint64_t *at, const struct page_set *s)
 {
-	memcpy(at, s->r, s->n * sizeof(struct page_range));
+	copy(at, s->r, s->n * sizeof(struct page_range));
 	return at + s->n * words(sizeof(struct page_range));
 }
 
@@ -149,12 +156,12 @@ static void fill(struct pager_file *f, const struct pager *p)
 
 		*(struct pager_space *)at = space_of(x);
 		at += words(sizeof(struct pager_space));
-		memcpy(at, x->views, x->n_views * sizeof(struct missing_view));
+		copy(at, x->views, x->n_views * sizeof(struct missing_view));
 		at += x->n_views * words(sizeof(struct missing_view));
-		memcpy(at, x->r, x->n * sizeof(struct missing_range));
+		copy(at, x->r, x->n * sizeof(struct missing_range));
 		at += x->n * words(sizeof(struct missing_range));
 		at = put_ranges(put_ranges(at, &x->registered), &x->huge);
-		memcpy(at, x->bits, MISSING_WORDS(n) * sizeof(uint64_t));
+		copy(at, x->bits, MISSING_WORDS(n) * sizeof(uint64_t));
 		at += MISSING_WORDS(n);
 	}
 }

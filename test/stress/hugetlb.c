@@ -59,9 +59,11 @@ static void step(unsigned w)
 	(void)w;
 	switch (rnd() % 8) {
 	case 0: /* where there is a file, its content comes back */
-		if (i <= PRIVATE)
+		if (i <= PRIVATE) {
 			MUST(madvise(page, HUGE, MADV_DONTNEED));
-		else
+			if (rnd() % 2) /* read, it is there again and keeps its protection */
+				(void)*(volatile char *)page;
+		} else
 			MUST(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, page - area_at(i),
 				       HUGE));
 		break;

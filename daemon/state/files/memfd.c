@@ -27,7 +27,7 @@ static int memfd_capture(struct capture *c, struct fd_facts *f, FileDescription 
 	m->memfd = xmalloc(sizeof(*m->memfd));
 	ferry__mem_fd__init(m->memfd);
 	m->memfd->object = object;
-	memory_object(c->memory, object)->has_fd = true;
+	(void)memory_object_find(c->memory, f->st.st_dev, f->st.st_ino); /* it has a descriptor */
 	return 0;
 }
 

@@ -22,6 +22,10 @@
  * back. For anonymous memory the quick scan tells it, on kernels where probe.c has seen it do so.  A private
  * file map keeps a marker that looks clean: there, and for huge pages of hugetlbfs, the final answer lists
  * all that is populated, and what is not in the list was dropped.
+ *  - A huge page of hugetlbfs that was dropped and then only read is a fresh one that inherits the protection
+ * (seen on 6.18).  The drop is told as an event (events.c): after the first one all that is populated of such
+ * memory counts as written in the final answer.  So it does where a file is below, which has other ways of
+ * losing pages (fallocate, truncate) that nobody tells of.
  *  - The marker of a dropped page is inherited: a store there makes a fresh page of file content that looks
  * clean, and only when the store is tried again the page becomes written.  A thread that is stopped between
  * the two leaves a page with new content that looks unchanged.  So where a thread was stopped outside a
@@ -39,6 +43,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -59,6 +64,7 @@ struct dirty_session {
 	int uffd, maps;
 	struct uffd_events shared; /* fd: the userfaultfd of shared memory; -1: it has none of its own */
 	bool shared_armed;         /* since it was asked last (shared_sure) */
+	bool huge_of_file;         /* of hugetlbfs, private, was armed that is not anonymous */
 	uint64_t room;             /* bytes of shared memory whose empty entries may still be protected */
 	bool outside_call;
 	struct watched watched;
@@ -194,6 +200,26 @@ static bool has_guards(const struct dirty_session *s, const struct dirty_vma *v)
 	return pages_scan(s->f.pagemap, &scan, found, &guards) == 0 && guards;
 }
 
+/* The userfaultfd that tells of drops, for what needs that. */
+static int uffd_for(const struct dirty_session *s, const struct dirty_vma *v)
+{
+	bool tells = v->kind == DIRTY_VMA_SHARED || v->kind == DIRTY_VMA_HUGETLB;
+
+	return tells && s->shared.fd >= 0 ? s->shared.fd : s->uffd;
+}
+
+static bool is_anonymous(const struct dirty_session *s, const struct dirty_vma *v)
+{
+	static const char name[] = "/anon_hugepage (deleted)";
+	char link[96], target[sizeof(name)];
+
+	snprintf(link, sizeof(link), "/proc/%d/map_files/%llx-%llx", s->f.pid, (unsigned long long)v->start,
+		 (unsigned long long)v->end);
+	ssize_t n = readlink(link, target, sizeof(target));
+
+	return n == sizeof(name) - 1 && !memcmp(target, name, sizeof(name) - 1);
+}
+
 enum { REGISTERED, UNTRACKABLE, INHERITED };
 
 /* Register @v if it is one whole VMA, and take it back if it was not when it happened. A part of a larger one
@@ -205,8 +231,7 @@ static int register_whole(struct dirty_session *s, const struct dirty_vma *v)
 
 	if (!target_borders(s->maps, v, &before))
 		return before.merged ? INHERITED : UNTRACKABLE;
-	bool own = v->kind == DIRTY_VMA_SHARED && s->shared.fd >= 0;
-	int uffd = own ? s->shared.fd : s->uffd;
+	int uffd = uffd_for(s, v);
 	int r = uffd_register(uffd, v->start, v->end);
 
 	if (r < 0)
@@ -245,6 +270,7 @@ static int arm(struct dirty_session *s, const struct dirty_vma *v, char *why, si
 	int r = followed_alive(&s->f, why, why_size);
 
 	s->shared_armed |= v->kind == DIRTY_VMA_SHARED;
+	s->huge_of_file |= v->kind == DIRTY_VMA_HUGETLB && !is_anonymous(s, v);
 	if (r < 0)
 		return r;
 	if (is_file(v) && has_guards(s, v))
@@ -324,7 +350,7 @@ static int all_is_written(struct followed *f)
 }
 
 /* See "What could go wrong": which of the two scans is enough. */
-static int collect_final(struct followed *f, const struct dirty_vma *v, bool outside_call)
+static int collect_final(struct followed *f, const struct dirty_vma *v, bool outside_call, bool huge_sure)
 {
 	bool files = v->kind == DIRTY_VMA_PRIVATE_FILE || v->kind == DIRTY_VMA_HUGETLB;
 	int r;
@@ -336,9 +362,15 @@ static int collect_final(struct followed *f, const struct dirty_vma *v, bool out
 		if (r == 0)
 			r = look_inside(f);
 	}
-	if (r == 0 && files && outside_call)
+	if (r == 0 && files && (outside_call || (v->kind == DIRTY_VMA_HUGETLB && !huge_sure)))
 		r = all_is_written(f);
 	return r < 0 ? r : pages_answer(&f->written, &f->present, files, &f->answer);
+}
+
+/* Nothing of hugetlbfs was dropped. */
+static bool huge_sure(struct dirty_session *s)
+{
+	return s->shared.fd >= 0 && !s->huge_of_file && !events_removed(&s->shared);
 }
 
 static ssize_t collect(struct dirty_session *s, const struct dirty_vma *v, enum dirty_collect_mode mode,
@@ -348,7 +380,7 @@ static ssize_t collect(struct dirty_session *s, const struct dirty_vma *v, enum 
 	struct followed *f = &s->f;
 
 	followed_clear(f);
-	int r = final ? collect_final(f, v, s->outside_call)
+	int r = final ? collect_final(f, v, s->outside_call, huge_sure(s))
 		      : uffd_arm(f->pagemap, v->start, v->end, add_written, &f->written);
 
 	return followed_answer(f, v, r, final ? &f->answer : &f->written, ret_ranges, why, why_size);
@@ -368,9 +400,7 @@ static int shared_sure(struct dirty_session *s)
  * moment ago: registered, as arm would. */
 static int owns(struct dirty_session *s, const struct dirty_vma *v)
 {
-	bool own = v->kind == DIRTY_VMA_SHARED && s->shared.fd >= 0;
-
-	return uffd_register(own ? s->shared.fd : s->uffd, v->start, v->end) == 0;
+	return uffd_register(uffd_for(s, v), v->start, v->end) == 0;
 }
 
 static const struct dirty_backend_ops ops = {

@@ -178,3 +178,16 @@ bool events_none(struct uffd_events *w)
 	pthread_mutex_unlock(&reader.lock);
 	return quiet;
 }
+
+bool events_removed(struct uffd_events *w)
+{
+	pthread_mutex_lock(&reader.lock);
+	bool alive = reader.pid == getpid() || start() == 0;
+
+	if (alive)
+		note(w);
+	bool removed = !alive || w->removed;
+
+	pthread_mutex_unlock(&reader.lock);
+	return removed;
+}

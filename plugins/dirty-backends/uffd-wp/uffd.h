@@ -62,6 +62,8 @@ int events_begin(struct uffd_events *w);
 void events_end(struct uffd_events *w);
 /* Has nothing been moved since the last call, and nothing been taken away ever? */
 bool events_none(struct uffd_events *w);
+/* Were pages taken away at any time (or may have been)? */
+bool events_removed(struct uffd_events *w);
 
 /* Where the file behind @v, shared memory, has data: [start, end) in the process. 0, what @each returned, or
  * -errno. */
