@@ -26,8 +26,12 @@ static void usual_task(pid_t tid)
 {
 	const struct sched_param p = {0};
 
-	if (sched_getscheduler(tid) == (SCHED_RR | SCHED_RESET_ON_FORK))
-		(void)sched_setscheduler(tid, SCHED_OTHER, &p);
+	int policy = sched_getscheduler(tid);
+
+	/* Without CAP_SYS_NICE children cannot be given our policy again. */
+	if ((policy == (SCHED_RR | SCHED_RESET_ON_FORK) || policy == (SCHED_OTHER | SCHED_RESET_ON_FORK)) &&
+	    sched_setscheduler(tid, SCHED_OTHER, &p) < 0)
+		(void)sched_setscheduler(tid, SCHED_OTHER | SCHED_RESET_ON_FORK, &p);
 }
 
 static void each_thread(void (*what)(pid_t tid))
@@ -44,9 +48,12 @@ static void each_thread(void (*what)(pid_t tid))
 
 static void make_urgent(pid_t tid)
 {
+	const struct sched_param p = {0};
+
 	if (urgent_task(tid) || !by_nice)
 		return;
-	(void)setpriority(PRIO_PROCESS, (id_t)tid, BEST_NICE);
+	if (setpriority(PRIO_PROCESS, (id_t)tid, BEST_NICE) == 0)
+		(void)sched_setscheduler(tid, SCHED_OTHER | SCHED_RESET_ON_FORK, &p);
 }
 
 static void make_usual(pid_t tid)

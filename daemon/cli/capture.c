@@ -17,7 +17,7 @@ int capture_check_target(pid_t pid, struct error *e)
 
 static int connect_page_server(struct cli *c, struct chain_request *r, struct error *e)
 {
-	const struct link_options o = {c->o.keys, c->o.insecure};
+	const struct link_options o = {.keys_dir = c->o.keys, .insecure = c->o.insecure};
 	struct link l;
 
 	if (!c->o.address || !c->o.port)
@@ -44,7 +44,7 @@ static int serve_lazily(struct cli *c, struct chain_request *r, struct error *e)
 			"with --lazy-pages the target stands still until its pages have been fetched: it "
 			"cannot be left running");
 	r->page_server = cli_listen(c, e);
-	r->link = (struct link_options){c->o.keys, c->o.insecure};
+	r->link = (struct link_options){.keys_dir = c->o.keys, .insecure = c->o.insecure};
 	r->lazy = true;
 	return MIN(r->page_server, 0);
 }

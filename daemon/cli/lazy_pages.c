@@ -110,7 +110,10 @@ int verb_lazy_pages(struct cli *c, struct error *e)
 
 	if (listener < 0)
 		return listener;
-	from = (struct lazy_from){.uuid = uuid, .dirfd = dirfd, .link = {c->o.keys, c->o.insecure}};
+	from = (struct lazy_from){
+		.uuid = uuid,
+		.dirfd = dirfd,
+		.link = {.keys_dir = c->o.keys, .insecure = c->o.insecure, .connect_ms = 1000}};
 	if (c->o.page_server)
 		from.to = to = cli_page_server(c);
 	worker_signals();

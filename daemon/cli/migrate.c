@@ -81,7 +81,7 @@ static int prepare(struct cli *c, struct work *w, struct error *e)
 	else if (c->o.duration)
 		return error_say(e, EINVAL, "--duration goes with --dry-run");
 	w->o.to = c->o.to;
-	w->o.link = (struct link_options){c->o.keys, c->o.insecure};
+	w->o.link = (struct link_options){.keys_dir = c->o.keys, .insecure = c->o.insecure};
 	w->o.journal_dir = rundir_path();
 	w->script = (struct script){.path = c->o.action_script, .images_dir = ""};
 	w->hooks = script_hooks(&w->script);

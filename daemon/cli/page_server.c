@@ -19,7 +19,7 @@ static int serve_lazily(struct cli *c, int listener, int dirfd, struct error *e)
 	int r = uuid ? stream_in_chain(&in, dirfd, e) : -e->code;
 	const struct lazy_server server = {
 		.listener = listener,
-		.link = {c->o.keys, c->o.insecure},
+		.link = {.keys_dir = c->o.keys, .insecure = c->o.insecure},
 		.uuid = uuid,
 		.answerer = {.read = lazy_read_image, .ctx = in, .events = &c->events},
 	};
@@ -37,10 +37,13 @@ static int serve_lazily(struct cli *c, int listener, int dirfd, struct error *e)
 /* The first one who may. Others are told why not, and in nobody's way. */
 static int accept_client(struct cli *c, int listener, struct link *ret, struct error *e)
 {
-	const struct link_options o = {c->o.keys, c->o.insecure};
+	const struct link_options o = {.keys_dir = c->o.keys, .insecure = c->o.insecure};
 
 	for (;;) {
 		struct error why = ERROR_INIT;
+
+		if (job_aborted())
+			return job_check_abort(e);
 		int sock = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 
 		if (job_aborted()) {
@@ -57,6 +60,8 @@ static int accept_client(struct cli *c, int listener, struct link *ret, struct e
 		log_line(&c->log, 2, "a connection was refused: %s", why.text);
 		if (ret->sock >= 0)
 			page_server_refuse(ret->sock, &why);
+		if (ret->relay > 0) /* it has been told: he is not waited for */
+			kill(ret->relay, SIGKILL);
 		link_close(ret);
 	}
 	if (ret->beyond && !ret->encrypted)

@@ -49,7 +49,7 @@ static bool died_early(const char *uuid, const struct link_options *o, const str
 
 int resume_after_death(struct cli *c, struct job *j, pid_t pid, bool moved, struct error *e)
 {
-	struct settle s = {.link = {c->o.keys, c->o.insecure}, .must_move = true};
+	struct settle s = {.link = {.keys_dir = c->o.keys, .insecure = c->o.insecure}, .must_move = true};
 	struct error first = *e;
 
 	/* Told to stop in doubt: the entry is there, but nobody is to wait. */
@@ -69,7 +69,7 @@ int resume_after_death(struct cli *c, struct job *j, pid_t pid, bool moved, stru
 
 static int resume_one(struct cli *c, const char *uuid, struct error *e)
 {
-	struct settle s = {.link = {c->o.keys, c->o.insecure},
+	struct settle s = {.link = {.keys_dir = c->o.keys, .insecure = c->o.insecure},
 			   .how = c->o.here && c->o.force    ? DOUBT_GO_BACK
 				  : c->o.here                ? DOUBT_HERE
 				  : c->o.there && c->o.force ? DOUBT_GIVE_UP

@@ -85,12 +85,13 @@ static bool post_copy_helps(const struct session *s)
 	if (s->opt.on_stall != ON_STALL_POSTCOPY)
 		return false;
 	if (s->memory->userfaults || s->shared_part > 0.5) {
-		const char *why = s->memory->userfaults ? "the program has userfaultfds of its own"
-				  : s->opt.leave_shared
-					  ? "what the program writes is shared memory that others can reach by a "
-					    "name or a descriptor, which goes along"
-					  : "what the program writes is shared memory, which goes along unless "
-					    "--on-stall postcopy is given";
+		const char *why =
+			s->memory->userfaults ? "the program has userfaultfds of its own"
+			: s->opt.leave_shared
+				? "what the program writes is shared memory that others can reach by a "
+				  "name or a descriptor, which goes along"
+				: "what the program writes is shared memory, which goes along unless "
+				  "--on-stall postcopy is given";
 
 		events_log(s->events, 2, "post-copy would not help: %s", why);
 		return false;

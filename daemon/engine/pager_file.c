@@ -490,6 +490,14 @@ int pager_open(struct pager **ret, const char *path, struct error *e)
 		r = read_spaces(p, f, holder, e);
 	if (r >= 0)
 		r = replay(p, f, holder, e);
+	/* What the one before had read is not told again: who waits looks again. */
+	for (size_t i = 0; i < p->missing.n_spaces && r >= 0; i++) {
+		const struct missing_space *x = &p->missing.spaces[i];
+
+		for (size_t k = 0; !x->ended && x->fd >= 0 && k < x->registered.n; k++)
+			pager_wake(x->fd, x->registered.r[k].start,
+				   x->registered.r[k].end - x->registered.r[k].start);
+	}
 	if (holder >= 0)
 		close(holder);
 	/* A holder of our own, and a file that names our descriptors. */

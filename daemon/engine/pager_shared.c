@@ -77,6 +77,11 @@ static bool is_hole(const struct pager_object *o, uint64_t offset)
 static int64_t write_own(struct pager *p, struct pager_object *o, uint64_t offset, const void *data,
 			 uint64_t length, struct error *e)
 {
+	uint64_t size = PAGE_ROUND_UP(o->size);
+
+	if (offset > size || length > size - offset)
+		return error_say(e, EPROTO, "pages came for 0x%llx of shared memory of %llu bytes",
+				 (unsigned long long)offset, (unsigned long long)o->size);
 	int r = map_own(p, o, e);
 	const struct iovec from = {(void *)data, length}, to = {o->mem + offset, length};
 

@@ -3,7 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
+#include <time.h>
 #include <string.h>
 
 #include "base/util.h"
@@ -89,7 +89,8 @@ int cgroup_freeze(const char *dir, int timeout_ms, bool *ret_was_frozen, struct 
 	while (r == 0 && (r = is_frozen(dir, f, e)) == 0) {
 		if (now_ns() > limit)
 			r = error_say(e, ETIMEDOUT, "%s did not freeze within %d ms", dir, timeout_ms);
-		sched_yield();
+		/* Not sched_yield(): we may be a real-time task (base/urgent.h), and the target is none. */
+		nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
 	}
 	if (r < 0)
 		cgroup_set(dir, false, e);

@@ -29,7 +29,7 @@ static enum verdict read_answer(const struct journal *j, const Ferry__PeerAnswer
 static int call(const struct journal *j, const struct link_options *o, struct link *link, struct peer *p,
 		struct error *e)
 {
-	struct link_options mine = {o->keys_dir, o->insecure || j->insecure};
+	struct link_options mine = {.keys_dir = o->keys_dir, .insecure = o->insecure || j->insecure};
 
 	*p = (struct peer){.sock = -1};
 	int r = link_connect(j->to, &mine, GRANT_RECEIVE, link, e);

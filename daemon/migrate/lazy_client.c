@@ -67,6 +67,10 @@ static int dial_server(struct lazy_from *f, int lane, struct error *e)
 {
 	struct link l;
 
+	/* While we are here nobody answers the program: what is left of the last connection is not waited
+	 * for. */
+	if (f->reader[lane] > 0)
+		kill(f->reader[lane], SIGKILL);
 	reap(f, lane);
 	int r = link_connect(f->to, &f->link, GRANT_PAGE_SERVE, &l, e);
 

@@ -34,7 +34,7 @@ static void keep_alive(int sock)
 		setsockopt(sock, all[i].level, all[i].name, &all[i].value, sizeof(all[i].value));
 }
 
-static int dial(const char *to, char **ret_host, struct error *e)
+static int dial(const char *to, unsigned connect_ms, char **ret_host, struct error *e)
 {
 	cleanup_free char *port = NULL;
 	int r = net_split(to, NULL, FERRY_PORT, ret_host, &port, e);
@@ -44,7 +44,7 @@ static int dial(const char *to, char **ret_host, struct error *e)
 	if (r >= 0 && !strcmp(port, "0"))
 		r = error_say(e, EINVAL, "\"0\" is not a port number to connect to");
 	if (r >= 0)
-		r = net_connect(*ret_host, port, LINK_CONNECT_SECS * 1000, e);
+		r = net_connect(*ret_host, port, connect_ms ? connect_ms : LINK_CONNECT_SECS * 1000, e);
 	return r;
 }
 
@@ -114,7 +114,7 @@ int link_connect(const char *to, const struct link_options *o, unsigned need, st
 		 struct error *e)
 {
 	cleanup_free char *host = NULL;
-	int sock = dial(to, &host, e);
+	int sock = dial(to, o->connect_ms, &host, e);
 
 	*ret = (struct link)LINK_INIT;
 	if (sock < 0)
@@ -134,17 +134,21 @@ int link_connect(const char *to, const struct link_options *o, unsigned need, st
 
 int link_accept(int sock, const struct link_options *o, unsigned need, struct link *ret, struct error *e)
 {
+	const struct timeval soon = {.tv_sec = LINK_CONNECT_SECS}, none = {0};
 	uint8_t first = 0;
 	ssize_t n;
 
 	*ret = (struct link)LINK_INIT;
 	keep_alive(sock);
+	/* One that says nothing must not be waited for for ever. */
+	setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof(soon));
 	do
 		n = recv(sock, &first, 1, MSG_PEEK);
 	while (n < 0 && errno == EINTR && !job_aborted());
-	if (n <= 0) {
-		int code = errno;
+	int code = errno == EAGAIN ? ETIMEDOUT : errno;
 
+	setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &none, sizeof(none));
+	if (n <= 0) {
 		close(sock);
 		return n ? error_set(e, code, "the peer's first byte")
 			 : error_say(e, EPIPE, "the peer ended the connection without a word");
@@ -162,7 +166,7 @@ int link_accept(int sock, const struct link_options *o, unsigned need, struct li
 int link_fetch_key(const char *to, const struct link_options *o, char ret[FINGERPRINT_SIZE], struct error *e)
 {
 	cleanup_free char *host = NULL;
-	cleanup_close int sock = dial(to, &host, e);
+	cleanup_close int sock = dial(to, o->connect_ms, &host, e);
 	struct tls_peer peer = {0};
 	struct keys *k = NULL;
 	SSL *ssl = NULL;

@@ -11,6 +11,7 @@
 struct link_options {
 	const char *keys_dir; /* NULL: KEYS_DIR */
 	bool insecure;        /* plain TCP also beyond loopback */
+	unsigned connect_ms;  /* the longest wait for a connection; 0: LINK_CONNECT_SECS */
 };
 
 struct link {

@@ -108,7 +108,7 @@ static int renew(struct server *s, struct error *link)
 
 static int dial(struct server *s, struct error *link)
 {
-	struct link_options mine = {s->o->keys_dir, s->o->insecure || s->j->insecure};
+	struct link_options mine = {.keys_dir = s->o->keys_dir, .insecure = s->o->insecure || s->j->insecure};
 	Ferry__PeerPages pages = FERRY__PEER_PAGES__INIT;
 	int r = link_connect(s->j->to, &mine, GRANT_RECEIVE, &s->link, link);
 

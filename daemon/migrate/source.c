@@ -123,7 +123,8 @@ static int hello(struct migration *m, struct error *e)
 	const Ferry__PeerHello *there = (const Ferry__PeerHello *)reply;
 
 	r = hello_check(there, m->opt->to, e);
-	/* What a program could do to such memory meanwhile is in docs/limits.md: only where somebody asked for it. */
+	/* What a program could do to such memory meanwhile is in docs/limits.md: only where somebody asked
+	 * for it. */
 	m->session.leave_shared = there->post_copy_shared && !m->opt->post_copy_if_possible;
 	if (r >= 0 && wants_post_copy(m) && !there->post_copy)
 		r = forgo_post_copy(m, e);
@@ -446,7 +447,7 @@ static int run(struct migration *m, struct error *e)
 			     "the target was stopped for as long as --max-downtime allows, and was not there "
 			     "yet; it "
 			     "runs on here");
-		if (m->tell_freeze)
+		if (m->tell_freeze && m->s->memory->backend.ops) /* see session_freeze */
 			r = tell_freeze(m, e);
 	}
 	if (r >= 0)

@@ -240,7 +240,7 @@ static int serve(const struct ferryd_options *o, const int *socks, int n, int co
 				   .recover_needed = recover_needed,
 				   .recover = recover_run,
 				   .serve_options = {.journal_dir = rundir_path(),
-						     .link = {o->keys, o->insecure},
+						     .link = {.keys_dir = o->keys, .insecure = o->insecure},
 						     .attended = rundir_has_job},
 				   .log = log_about,
 				   .reload = reload};

@@ -83,7 +83,7 @@ case_both_ways_listed() {
 	host_run B "$ferry" status >"$dir/table"
 	[ "$(grep -c '^[0-9]* *[0-9a-f]\{8\} receive' "$dir/table")" = 2 ] || fail "the table: $(cat "$dir/table")"
 	# Live: again and again, until it is told to stop
-	host_run B timeout -s INT 3.5 "$ferry" status --watch --json >"$dir/watch"
+	host_run B timeout -s INT 8 "$ferry" status --watch --json >"$dir/watch"
 	n=$(grep -c '"verb":"receive"' "$dir/watch")
 	[ "$n" -ge 4 ] || fail "--watch showed $n lines"
 	go hot

@@ -119,6 +119,16 @@ static int undo_ask(struct capture *c, struct process *p, struct thread *t, stru
 	/* The same as ours: none, for we never had one, or only from our threads. */
 	if (r < 0 || sys_kcmp(p->pid, getpid(), KCMP_SYSVSEM, 0, 0) == 0)
 		return r;
+	for (size_t i = 0; i < c->tree->n; i++) {
+		const struct process *other = c->tree->procs[i];
+
+		if (other != p && other->state == PROCESS_ALIVE &&
+		    sys_kcmp(p->pid, other->pid, KCMP_SYSVSEM, 0, 0) == 0)
+			return error_say(e, ENOTSUP,
+					 "pid %d shares its semaphore undo with pid %d (clone(2) with "
+					 "CLONE_SYSVSEM), which is not supported",
+					 p->pid, other->pid);
+	}
 	for (size_t i = 0; i < ipc->n_sets; i++)
 		n += (ipc->sets[i]->n_values + PER_CALL - 1) / PER_CALL;
 	struct questions *all = *ret_state = xcalloc(1, sizeof(*all) + n * sizeof(all->v[0]));
@@ -204,9 +214,21 @@ static int search_some(struct runner *w, const struct question *q, Ferry__Undo *
 	return 0;
 }
 
-static bool is_clean(const struct batch *b, const struct question *q)
+/* It may not use that set, and has none of its semaphores as their last user: it has no undo there. */
+static bool never_used(const struct batch *b, const struct question *q, pid_t pid)
 {
-	return batch_result(b, q->below) == -EAGAIN && batch_result(b, q->above) == -EAGAIN;
+	if (batch_result(b, q->below) != -EACCES || batch_result(b, q->above) != -EACCES)
+		return false;
+	for (size_t i = 0; i < q->set->n_pids; i++)
+		if (q->set->pids[i] == pid)
+			return false;
+	return true;
+}
+
+static bool is_clean(const struct batch *b, const struct question *q, pid_t pid)
+{
+	return never_used(b, q, pid) ||
+	       (batch_result(b, q->below) == -EAGAIN && batch_result(b, q->above) == -EAGAIN);
 }
 
 /* In the leader once more. */
@@ -218,7 +240,7 @@ static int search_all(struct process *p, struct thread *t, const struct batch *b
 	int r = runner_start(&w, ((struct memory_process *)p->data)->region, &t->task, e);
 
 	for (size_t i = 0; i < all->n && r >= 0; i++)
-		if (!is_clean(b, &all->v[i]))
+		if (!is_clean(b, &all->v[i], p->pid))
 			r = search_some(w, &all->v[i], m, &cap, e);
 	if (w) {
 		struct error late = ERROR_INIT;
@@ -236,7 +258,7 @@ static int undo_take(struct capture *c, struct process *p, struct thread *t, str
 	bool clean = true;
 
 	for (size_t i = 0; all && i < all->n; i++)
-		clean &= is_clean(b, &all->v[i]);
+		clean &= is_clean(b, &all->v[i], p->pid);
 	if (clean)
 		return 0;
 	Ferry__Undo *m = MESSAGE_NEW(Ferry__Undo, ferry__undo);

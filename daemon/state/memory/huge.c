@@ -19,10 +19,13 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/util.h"
 #include "procfs/pagemap.h"
+
+#define COLLAPSE_TRIES 4
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
@@ -105,11 +108,18 @@ void huge_put(struct memory_process *mp, Ferry__Mm *mm)
 	page_set_deinit(&keep);
 }
 
+/* EAGAIN: one of the pages is in somebody's hands for the moment (madvise(2)). */
 static int collapse(int pidfd, uint64_t start, uint64_t end)
 {
 	const struct iovec v = {(void *)start, end - start};
 
-	return syscall(SYS_process_madvise, pidfd, &v, 1, MADV_COLLAPSE, 0) < 0 ? -errno : 0;
+	for (int tries = 1;; tries++) {
+		if (syscall(SYS_process_madvise, pidfd, &v, 1, MADV_COLLAPSE, 0) >= 0)
+			return 0;
+		if (errno != EAGAIN || tries == COLLAPSE_TRIES)
+			return -errno;
+		nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+	}
 }
 
 static bool is_whole(int pagemap_fd, uint64_t start)

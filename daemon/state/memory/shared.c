@@ -339,7 +339,7 @@ static int object_round(struct memory *m, struct memory_object *o, struct stream
 		r = memory_object_leave(m, o, &go, &again, e);
 	if (changed && r >= 0)
 		r = send_changes(m, o, out, &go, &gone, &again, st, e);
-	if (st->bytes != before && !memory_object_may_stay(m, o))
+	if (!final && st->bytes != before && !memory_object_may_stay(m, o))
 		st->object_bytes += st->bytes - before;
 	if (changed && r >= 0) {
 		page_set_remove(&o->sent, &gone);

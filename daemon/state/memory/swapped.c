@@ -102,14 +102,14 @@ void swapped_make_room(const struct memory *m, const struct memory_process *mp)
 
 	if (!mp->swapped || now_ns() >= m->swap_busy)
 		return;
-	for (size_t i = 0; i < mp->mm->n_vmas && room < ROOM; i++) {
-		const Ferry__Vma *v = mp->mm->vmas[i];
+	/* What was sent is what can be there: the address space may be terabytes of nothing. */
+	for (size_t i = 0; i < mp->sent.n && room < ROOM; i++) {
+		const struct page_range *v = &mp->sent.r[i];
 
 		for (uint64_t at = v->start; at < v->end && room < ROOM; at += WINDOW) {
 			size_t pages = MIN(v->end - at, (uint64_t)WINDOW) / PAGE_SIZE_BYTES, n = 0;
 
-			if (v->kind != FERRY__VMA_KIND__VMA_ANON || v->shared ||
-			    pagemap_words(mp->pagemap_fd, at, pages, words) < 0)
+			if (pagemap_words(mp->pagemap_fd, at, pages, words) < 0)
 				break;
 			for (size_t k = 0; k < pages; k++)
 				if (words[k] & WORD_PRESENT)

@@ -178,14 +178,16 @@ static int process_build(struct rebuild *r, struct process *p, struct thread *t,
 			 struct batch *b, struct error *e)
 {
 	const Ferry__ProcessState *m = (const Ferry__ProcessState *)msg;
+	struct error here = ERROR_INIT;
 	int err = set_if_other(p->pid, "oom_score_adj", 10, "%ld", m->oom_score_adj, e);
 
-	(void)r;
 	(void)t;
 	if (err == 0 && m->has_coredump_filter)
 		err = set_if_other(p->pid, "coredump_filter", 16, "0x%lx", m->coredump_filter, e);
 	if (err == 0 && m->autogroup_nice && read_autogroup(p->pid) != m->autogroup_nice)
-		err = write_number(p->pid, "autogroup", "%ld", m->autogroup_nice, e);
+		if (write_number(p->pid, "autogroup", "%ld", m->autogroup_nice, &here) < 0)
+			events_log(r->events, 2, "pid %d: the nice value %ld of its autogroup is lost: %s",
+				   p->pid, (long)m->autogroup_nice, here.text);
 	if (err < 0)
 		return err;
 	for (uint32_t bit = 1; bit && bit <= m->membarrier; bit <<= 1)

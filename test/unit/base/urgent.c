@@ -115,7 +115,11 @@ static void test_not_granted(void **state)
 	pid_t pid = fork();
 
 	if (!pid) {
+		const struct rlimit none = {0, 0};
+
 		setpriority(PRIO_PROCESS, 0, 5);
+		setrlimit(RLIMIT_RTPRIO, &none);
+		setrlimit(RLIMIT_NICE, &none);
 		drop_sys_nice();
 		urgent_begin();
 		bool same = sched_getscheduler(0) == SCHED_OTHER && getpriority(PRIO_PROCESS, 0) == 5;
