@@ -32,16 +32,18 @@ static pid_t clone_with_pid(pid_t pid, bool sibling)
 	return syscall(SYS_clone3, &a, sizeof(a));
 }
 
-/* Between clone and exec, in the child: only system calls. */
-static void __attribute__((noreturn)) root_child(int stub, int go, int report)
+/* Between clone and exec, in the child: only system calls. It ends with us: nobody else may have the other
+ * end of @go. */
+static void __attribute__((noreturn)) root_child(int stub, const int go[2], int report)
 {
 	static char *const argv[] = {"ferry-skeleton", NULL}, *const envp[] = {NULL};
 	sigset_t all;
 	char c;
 
+	close(go[1]);
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
-	if (read(go, &c, 1) == 1)
+	if (read(go[0], &c, 1) == 1)
 		syscall(SYS_execveat, stub, "", argv, envp, AT_EMPTY_PATH);
 	int err = errno;
 
@@ -82,7 +84,7 @@ static pid_t clone_patiently(pid_t pid, bool sibling)
 
 /* In the helper: make the root, tell the errno (0: made) by the exit status, end. */
 static void __attribute__((noreturn))
-helper(const Ferry__TreeProcess *tp, bool founds, bool orphan, int stub, int go, int report)
+helper(const Ferry__TreeProcess *tp, bool founds, bool orphan, int stub, const int go[2], int report)
 {
 	if (founds)
 		setsid();
@@ -94,7 +96,7 @@ helper(const Ferry__TreeProcess *tp, bool founds, bool orphan, int stub, int go,
 }
 
 static int clone_by_helper(const struct skeletons *s, const Ferry__TreeProcess *tp, bool founds, int stub,
-			   int go, int report)
+			   const int go[2], int report)
 {
 	int status;
 	pid_t h = clone_patiently(founds ? tp->sid : 0, s->sibling);
@@ -106,13 +108,14 @@ static int clone_by_helper(const struct skeletons *s, const Ferry__TreeProcess *
 	/* A sibling's helper is our parent's child: it ends by itself, and the root is waited for below. */
 	if (s->sibling)
 		return 0;
-	if (waitpid(h, &status, 0) < 0)
-		return -errno;
+	while (waitpid(h, &status, 0) < 0)
+		if (errno != EINTR) /* it makes the root, whoever wants us to stop */
+			return -errno;
 	return WIFEXITED(status) ? -WEXITSTATUS(status) : -EIO;
 }
 
 static int clone_root(const struct skeletons *s, const Ferry__TreeProcess *tp, bool dead_session, int stub,
-		      int go, int report, struct error *e)
+		      const int go[2], int report, struct error *e)
 {
 	int r;
 
@@ -154,7 +157,7 @@ int family_make_root(struct skeletons *s, const Ferry__TreeProcess *tp, bool dea
 		return stub;
 	if (pipe2(go, O_CLOEXEC) < 0 || pipe2(report, O_CLOEXEC) < 0)
 		return error_set(e, errno, "pipe");
-	int r = clone_root(s, tp, dead_session, stub, go[0], report[1], e);
+	int r = clone_root(s, tp, dead_session, stub, go, report[1], e);
 
 	close(go[0]);
 	close(report[1]);
