@@ -375,7 +375,7 @@ peer_dies_after() {
 }
 
 case_peer_dies() {
-	local took arrived=0 stayed=0 points=${FERRY_KILL_POINTS:-16}
+	local took arrived=0 stayed=0 points=${FERRY_KILL_POINTS:-12}
 	host_up B 20000 && host_link A B || fail "no second host"
 	start_ferryd
 	start mixture

@@ -1,12 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Dumps of a tree that is stopped by its cgroup (--freeze-cgroup), both versions of the freezer:   freeze-cgroup.sh [CASE]...
-# Whatever happens, also kill -9 at any moment (FERRY_KILL_POINTS of them, default 12, for the command and its worker), the cgroup is
+# Whatever happens, also kill -9 at any moment (FERRY_KILL_POINTS of them, default 9, for the command and its worker), the cgroup is
 # afterwards as it was: thawed with the target running, or frozen where it was frozen before.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib/cases.sh"
-points=${FERRY_KILL_POINTS:-12}
+points=${FERRY_KILL_POINTS:-9}
 
 # group VERSION: a cgroup of its own that can freeze, visible in host A; sets $group
 group() {

@@ -3,11 +3,11 @@
 # kill -9 of ferry at many moments:   kill-points.sh [CASE]...
 # A run that is not disturbed is timed; then ferry is killed after increasing delays from 0 to that time, once the command itself and once
 # each process that works for it. After each kill the target must be there as /proc showed it before, with nothing left in or around it; or the
-# verb was already through, and its result must be whole. FERRY_KILL_POINTS (default 20) moments are tried for each.
+# verb was already through, and its result must be whole. FERRY_KILL_POINTS (default 14) moments are tried for each.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib/cases.sh"
-points=${FERRY_KILL_POINTS:-20}
+points=${FERRY_KILL_POINTS:-14}
 members="0 1 2" # the command, its worker, and who is to clean up after that
 
 now_us() { echo "${EPOCHREALTIME/./}"; }

@@ -5,7 +5,7 @@
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib/cases.sh"
-points=${FERRY_KILL_POINTS:-12}
+points=${FERRY_KILL_POINTS:-9}
 
 # samples MEMBER: its values, one a line, of $dir/out
 samples() { grep -a '"event":"sample"' "$dir/out" | grep -oE "\"$1\":[^,}]*" | cut -d: -f2; }
