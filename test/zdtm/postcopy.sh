@@ -459,5 +459,5 @@ case_scope() {
 }
 holder_in() { host_run B sh -c 'for p in /proc/[0-9]*; do [ "$(cat $p/comm 2>/dev/null)" = ferry-hold ] && grep -q "/$0$" $p/cgroup && exit 0; done; exit 1' "$1"; }
 
-# By name only, as they take long: huge_pages shared tls_only_what_was_dirty tls_link_cut tls_kill_destination_worker tls_kill_destination.
-run_cases "only_what_was_dirty restless everything huge_pages_killed shared_killed shared_only_what_was_dirty shared_on_stall shared_by_default on_stall link_cut kill_source_worker kill_source resume cancel kill_destination_worker kill_worker_often kill_destination restart_destination kill_holder brood by_default not_possible go_back go_back_killed_before go_back_killed_after scope tls tls_kill_source" "$@"
+# By name only, as they take long: huge_pages shared kill_worker_often tls_kill_source tls_only_what_was_dirty tls_link_cut tls_kill_destination_worker tls_kill_destination.
+run_cases "only_what_was_dirty restless everything huge_pages_killed shared_killed shared_only_what_was_dirty shared_on_stall shared_by_default on_stall link_cut kill_source_worker kill_source resume cancel kill_destination_worker kill_destination restart_destination kill_holder brood by_default not_possible go_back go_back_killed_before go_back_killed_after scope tls" "$@"
