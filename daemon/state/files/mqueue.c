@@ -287,7 +287,9 @@ static int capture_first(struct capture *c, struct fd_facts *f, Ferry__Mqueue *m
 	if (r < 0 || !f->frozen)
 		return r;
 	r = copy_messages(f, queue, m, e);
-	return r >= 0 && m->notify_pid && how == SIGEV_SIGNAL && m->notify_signal ? find_value(c, f, queue, m, e) : r;
+	return r >= 0 && m->notify_pid && how == SIGEV_SIGNAL && m->notify_signal
+		       ? find_value(c, f, queue, m, e)
+		       : r;
 }
 
 static int mqueue_capture(struct capture *c, struct fd_facts *f, FileDescription *msg, struct error *e)
