@@ -165,14 +165,20 @@ void events_end(struct uffd_events *w)
 	pthread_mutex_unlock(&reader.lock);
 }
 
-bool events_none(struct uffd_events *w)
+/* With the lock held: also what the thread has not come to. False: there is nobody to read any more. */
+static bool read_now(struct uffd_events *w)
 {
-	pthread_mutex_lock(&reader.lock);
 	bool alive = reader.pid == getpid() || start() == 0;
 
 	if (alive)
-		note(w); /* what the thread has not come to */
-	bool quiet = alive && !w->moved && !w->removed;
+		note(w);
+	return alive;
+}
+
+bool events_none(struct uffd_events *w)
+{
+	pthread_mutex_lock(&reader.lock);
+	bool alive = read_now(w), quiet = alive && !w->moved && !w->removed;
 
 	w->moved = !alive;
 	pthread_mutex_unlock(&reader.lock);
@@ -182,11 +188,7 @@ bool events_none(struct uffd_events *w)
 bool events_removed(struct uffd_events *w)
 {
 	pthread_mutex_lock(&reader.lock);
-	bool alive = reader.pid == getpid() || start() == 0;
-
-	if (alive)
-		note(w);
-	bool removed = !alive || w->removed;
+	bool removed = !read_now(w) || w->removed;
 
 	pthread_mutex_unlock(&reader.lock);
 	return removed;
