@@ -71,3 +71,18 @@ char *mem_alone(size_t size)
 
 	return MUST(mmap(at, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
 }
+
+void mem_rewrite(volatile uint64_t *mem, size_t pages)
+{
+	uint64_t lap = 0;
+
+	while (test_waiting()) {
+		for (size_t i = 0; i < pages; i++) {
+			CHECK_EQ(mem[i * 512 + MEM_LAP_WORD], lap);
+			mem[i * 512 + MEM_LAP_WORD] = lap + 1;
+		}
+		lap++;
+	}
+	for (size_t i = 0; i < pages; i++)
+		CHECK_EQ(mem[i * 512 + MEM_LAP_WORD], lap);
+}

@@ -14,3 +14,7 @@ long mem_status(const char *name);
 void mem_check_near(long before, long after, int percent, long slack, const char *what);
 /* A private anonymous mapping that starts at a huge page's border and has no neighbours. */
 char *mem_alone(size_t size);
+/* Writes @pages pages, lap after lap, as fast as it can until the test is told to go on: each must hold what
+ * the lap before wrote, also at the end. All must hold 0 at MEM_LAP_WORD (of 8 bytes) at first. */
+#define MEM_LAP_WORD 9
+void mem_rewrite(volatile uint64_t *mem, size_t pages);

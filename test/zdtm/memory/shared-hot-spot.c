@@ -3,7 +3,7 @@
  * and the other looks at: 32 MiB and 4 MiB. */
 #include <sys/mman.h>
 
-#include "zdtm.h"
+#include "memory.h"
 
 #define COLD (32UL << 8)
 #define HOT  (4UL << 8)
@@ -18,7 +18,7 @@ static void watch(void)
 		uint64_t last = 0;
 
 		for (size_t i = HOT; i-- > 0;) {
-			uint64_t v = hot[i * 512 + 9];
+			uint64_t v = hot[i * 512 + MEM_LAP_WORD];
 
 			CHECK(v >= last, "page %zu is of lap %llu, one behind it of lap %llu", i,
 			      (unsigned long long)v, (unsigned long long)last);
@@ -32,7 +32,6 @@ static void watch(void)
 
 int main(int argc, char **argv)
 {
-	uint64_t lap = 0;
 	pid_t child;
 
 	test_init(argc, argv);
@@ -41,20 +40,12 @@ int main(int argc, char **argv)
 	hot = test_map(HOT * 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS);
 	test_fill((void *)hot, HOT * 4096, 6); /* so that it cannot be packed */
 	for (size_t i = 0; i < HOT; i++)
-		hot[i * 512 + 9] = 0;
+		hot[i * 512 + MEM_LAP_WORD] = 0;
 	child = test_fork();
 	if (!child)
 		watch();
 	test_ready();
-	while (test_waiting()) {
-		for (size_t i = 0; i < HOT; i++) {
-			CHECK_EQ(hot[i * 512 + 9], lap);
-			hot[i * 512 + 9] = lap + 1;
-		}
-		lap++;
-	}
-	for (size_t i = 0; i < HOT; i++)
-		CHECK_EQ(hot[i * 512 + 9], lap);
+	mem_rewrite(hot, HOT);
 	test_check_fill(cold, COLD * 4096, 5, "what was left alone");
 	test_reap(child, 0);
 	test_pass();
