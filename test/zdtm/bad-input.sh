@@ -173,9 +173,8 @@ case_child_pid_taken() {
 	other=$(cat "$dir/other")
 	[ "$other" = "$last" ] || skip "another process came first to pid $last"
 	must_fail "\b$last\b" "$ferry" restore -D "$dir/images" -d
-	sleep 0.2
 	for p in $tree; do
-		[ "$p" = "$last" ] || ! host_run A test -d "/proc/$p" || fail "process $p is left behind by a restore that failed"
+		[ "$p" = "$last" ] || within 5 host_run A test ! -d "/proc/$p" || fail "process $p is left behind by a restore that failed"
 	done
 	host_run A kill -9 "$other"
 	within 5 host_run A sh -c '! test -d "/proc/$0"' "$other"

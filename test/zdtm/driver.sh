@@ -92,17 +92,15 @@ case_exit_codes() {
 	shell "$listener"
 	must_work "$criu" dump -t "$pid" -D "$dir/images" -o dump.log -v4
 	gone
-	host_run A "$criu" restore -D "$dir/images" -o restore.log -v4 >"$dir/out" 2>&1 &
-	within 10 alive A || fail "no process $pid after the restore"
-	sleep 0.2
+	host_run A "$criu" restore -D "$dir/images" -o restore.log -v4 --pidfile "$dir/runs.1" >"$dir/out" 2>&1 &
+	within 20 test -s "$dir/runs.1" || fail "no process $pid after the restore"
 	host_run A kill -USR1 "$pid"
 	wait $!
 	rc=$?
 	[ $rc = 7 ] || fail "the exit code is $rc, not that of the root (7)"
 	gone
-	host_run A "$criu" restore -D "$dir/images" -o restore.log -v4 >"$dir/out" 2>&1 &
-	within 10 alive A || fail "no process $pid after the second restore"
-	sleep 0.2
+	host_run A "$criu" restore -D "$dir/images" -o restore.log -v4 --pidfile "$dir/runs.2" >"$dir/out" 2>&1 &
+	within 20 test -s "$dir/runs.2" || fail "no process $pid after the second restore"
 	host_run A kill -KILL "$pid"
 	wait $!
 	rc=$?

@@ -71,6 +71,16 @@ host_pids() {
 		done'
 }
 
+# nsenter stops itself when what it runs is stopped (SIGSTOP), and would stay after that was killed.
+host_continue() {
+	local job child
+	for job in $(jobs -p); do
+		for child in $(cat "/proc/$job/task/$job/children" 2>/dev/null); do
+			kill -CONT "$child" 2>/dev/null
+		done
+	done
+}
+
 host_down() {
 	local name
 	for name in "${!HOST_OUTER[@]}"; do
@@ -78,5 +88,6 @@ host_down() {
 		wait "${HOST_OUTER[$name]}" 2>/dev/null
 		unset "HOST_OUTER[$name]" "HOST_INIT[$name]"
 	done
+	host_continue
 	return 0
 }

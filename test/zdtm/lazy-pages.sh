@@ -13,6 +13,8 @@ background() { # NAME CMD...: output in $dir/NAME.out, pid of the last part in $
 	local name=$1
 	shift
 	note "$* &"
+	: >"$dir/$name.out" # not what the last one said
+	: >"$dir/$name.err"
 	host_run "$host" timeout -k 2 90 "$@" >"$dir/$name.out" 2>"$dir/$name.err" </dev/null &
 	eval "${name}_pid=$!"
 }
@@ -20,6 +22,7 @@ background() { # NAME CMD...: output in $dir/NAME.out, pid of the last part in $
 host=A
 # Fetch for restore --lazy-pages of $dir/images: fetcher OPTION...
 fetcher() {
+	: >"$dir/ready"
 	background fetcher sh -c 'exec 9>"$0/ready"; exec "$@" --status-fd 9' "$dir" "$ferry" lazy-pages -D "$dir/images" -o fetch.log -v4 "$@"
 	within 10 test -s "$dir/ready" || fail "lazy-pages is not ready: $(tail -n 1 "$dir/fetcher.err")"
 }

@@ -13,6 +13,7 @@ serve() {
 	shift
 	mkdir -p "$to"
 	note "ferry page-server -D $to $*"
+	: >"$dir/served" # not what the last one said
 	host_run A timeout -k 2 90 "$ferry" page-server -D "$to" --address 127.0.0.1 -o "$dir/served.log" -v4 "$@" >"$dir/served" 2>&1 </dev/null &
 	server=$!
 	within 10 grep -q '^PORT: [0-9]' "$dir/served" || fail "the page server names no port: $(tail -n 1 "$dir/served")"

@@ -24,6 +24,7 @@ three() {
 move() {
 	local name=$1
 	shift
+	: >"$dir/$name.out" # what it said the last time must not be taken for this time's
 	host_run A timeout -k 2 80 "$ferry" migrate "${pids[$name]}" --to 192.0.2.2 --insecure --json --on-stall stop --compress none --max-rounds 4 "$@" >"$dir/$name.out" 2>&1 &
 	jobs[$name]=$!
 }

@@ -159,8 +159,8 @@ case_shell_job() {
 	must_work "$ferry" dump -t "$pid" -D "$dir/images" -j -o dump.log -v4
 	within 10 seen 'Killed' || fail "the shell does not see its job go"
 	must_fail 'terminal of its caller|leader' "$ferry" restore -D "$dir/images" -d
-	type "stty sane; $ferry restore -D images -j -o restore.log -v4; echo code \$?"
-	sleep 0.5
+	type "stty sane; $ferry restore -D images -j -o restore.log -v4 --pidfile $dir/runs; echo code \$?"
+	within 20 test -s "$dir/runs" || fail "it is not restored: $(tail -n 1 "$dir/images/restore.log")"
 	type "two"
 	within 10 seen '^got two' || fail "the restored job does not read: $(tail -n 3 "$dir/typescript" | tr '\r\n' ' |')"
 	printf '\x18' >&"$keyboard"

@@ -20,6 +20,7 @@ start_seen() {
 # in_background CMD...: a job of the case; sets $job
 in_background() {
 	note "$* &"
+	: >"$dir/out" # not what the last one said
 	host_run A timeout -k 2 90 "$@" >"$dir/out" 2>&1 </dev/null &
 	job=$!
 	within 20 grep -aq '"event":"sample"' "$dir/out" || fail "no sample came: $(tail -n 1 "$dir/out")"
@@ -102,7 +103,7 @@ case_execs() {
 case_grows() {
 	local how
 	for how in mremap brk maps stack; do
-		rm -f "$dir/grows"
+		: >"$dir/grows"
 		host_run A setsid "$programs/helpers/grows" $how >"$dir/grows" 2>&1 </dev/null &
 		within 10 grep -q ready "$dir/grows" || fail "$how: never ready"
 		pid=$(host_pids A | head -n 1)
@@ -161,6 +162,7 @@ case_interrupted() {
 	done
 	# A long interval is not waited for.
 	note "a long interval"
+	: >"$dir/out"
 	host_run A timeout -k 2 90 "$ferry" track "$pid" --interval 1h --json >"$dir/out" 2>&1 </dev/null &
 	job=$!
 	within 20 grep -aq '"event":"start"' "$dir/out" || fail "never started"
