@@ -6,7 +6,25 @@
 /* What counts as nothing: a freeze costs this much anyway, so shorter rounds gain nothing. */
 #define ENOUGH_NS 1000000u
 
-uint64_t converge_left_ns(const struct round_record *r, size_t n)
+/*
+ * What the last round took beside the wait for its answer, which is no time that pages need and is in
+ * fixed_ns already. Over a long way that is nearly all of a small round.  @rtt_ns may have been measured too
+ * long: no round is shorter than the way there and back, and none is faster than the fastest so far was with
+ * its answer.
+ */
+static double sending_ns(const struct round_record *r, size_t n, uint64_t rtt_ns)
+{
+	const struct round_record *last = &r[n - 1];
+	double fastest = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		rtt_ns = rtt_ns < r[i].ns ? rtt_ns : r[i].ns;
+		fastest = r[i].ns ? fmax(fastest, (double)r[i].bytes / r[i].ns) : fastest;
+	}
+	return fmax(last->ns - rtt_ns, fastest > 0 ? last->bytes / fastest : 0);
+}
+
+uint64_t converge_left_ns(const struct round_record *r, size_t n, uint64_t rtt_ns)
 {
 	if (!n)
 		return UINT64_MAX;
@@ -16,7 +34,8 @@ uint64_t converge_left_ns(const struct round_record *r, size_t n)
 		return last->ns;
 	/* Dirty rate: the last round sent what was written during the one before it. */
 	double rate = (double)last->bytes / (r[n - 2].ns ? r[n - 2].ns : 1);
-	double bandwidth = (double)last->bytes / last->ns;
+	double sending = sending_ns(r, n, rtt_ns);
+	double bandwidth = sending > 0 ? last->bytes / sending : 0;
 	double left = bandwidth > 0 ? rate * last->ns / bandwidth : 0;
 
 	return left;
@@ -24,7 +43,7 @@ uint64_t converge_left_ns(const struct round_record *r, size_t n)
 
 uint64_t converge_frozen_ns(const struct round_record *r, size_t n, const struct converge_limits *l)
 {
-	uint64_t left = converge_left_ns(r, n);
+	uint64_t left = converge_left_ns(r, n, l->rtt_ns);
 
 	return n && l->stop_factor > 0 ? (uint64_t)((double)left * l->stop_factor) : left;
 }

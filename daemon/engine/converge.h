@@ -22,6 +22,7 @@ struct converge_limits {
 	unsigned max_rounds;
 	uint64_t downtime_ns; /* budget */
 	uint64_t fixed_ns;    /* cost of a freeze without any page, as measured or guessed */
+	uint64_t rtt_ns;      /* of it, and of each round: the wait for an answer */
 	double stop_factor;   /* frozen, pages take so many times as long as in a round; 0: as long */
 };
 
@@ -63,7 +64,7 @@ double converge_throttle(const struct round_record *r, size_t n, const struct co
 
 /* Time that what is dirty now would take frozen, nanoseconds: estimated from the last round (what was written
  * during it goes in the next one at the same rate). UINT64_MAX before the first round. */
-uint64_t converge_left_ns(const struct round_record *r, size_t n);
+uint64_t converge_left_ns(const struct round_record *r, size_t n, uint64_t rtt_ns);
 /* The same, as it will be with the target stopped. */
 uint64_t converge_frozen_ns(const struct round_record *r, size_t n, const struct converge_limits *l);
 enum converge converge_decide(const struct round_record *r, size_t n, const struct converge_limits *l);

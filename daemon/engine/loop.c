@@ -46,8 +46,13 @@ static int one_round(struct session *s, struct stream_out *out, bool layout,
 		r = ack(ctx, s->n_rounds, e);
 	if (r >= 0)
 		r = job_check_abort(e);
-	if (r >= 0)
-		s->rounds[s->n_rounds - 1].ns = now_ns() - t0;
+	if (r < 0)
+		return r;
+	uint64_t ns = s->rounds[s->n_rounds - 1].ns = now_ns() - t0;
+
+	/* Measured with the first words, when the other side had things to set up: no way there and back
+	 * takes longer than a round, which has one. */
+	s->costs.rtt_ns = MIN(s->costs.rtt_ns, ns);
 	return r;
 }
 
@@ -80,7 +85,8 @@ static void slow_down(struct session *s, struct converge_policy *p)
 /* Pages are no part of the downtime then, but for those that are never left behind. */
 static bool post_copy_helps(const struct session *s)
 {
-	double left = (double)converge_left_ns(s->rounds, s->n_rounds) * s->shared_part + (double)s->fixed_ns;
+	double left = (double)converge_left_ns(s->rounds, s->n_rounds, s->costs.rtt_ns) * s->shared_part +
+		      (double)s->fixed_ns;
 
 	if (s->opt.on_stall != ON_STALL_POSTCOPY)
 		return false;
@@ -141,6 +147,7 @@ int session_rounds(struct session *s, struct stream_out *out, bool layout,
 		if (s->post_copy || !s->memory->backend.ops)
 			return 0;
 		s->fixed_ns = p.limits.fixed_ns = converge_fixed_ns(&s->costs);
+		p.limits.rtt_ns = s->costs.rtt_ns;
 		p.limits.stop_factor = stream_out_stop_factor(out);
 		while ((step = converge_step(s->rounds, s->n_rounds, &p)) == STEP_THROTTLE) {
 			slow_down(s, &p);

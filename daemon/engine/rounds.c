@@ -297,7 +297,7 @@ static void emit_round(struct session *s, const struct round_stats *st, uint64_t
 			       "pages", (json_int_t)st->pages, "bytes", (json_int_t)st->bytes, "dropped",
 			       (json_int_t)st->dropped, "ms", ns / 1e6, "mib_s",
 			       ns ? st->bytes / 1048576.0 / (ns / 1e9) : 0.0, "dirty_mib_s", dirty, "left_ms",
-			       converge_left_ns(r, n) / 1e6);
+			       converge_left_ns(r, n, 0) / 1e6);
 
 	if (st->shared)
 		json_object_set_new(ev, "shared", json_integer((json_int_t)st->shared));

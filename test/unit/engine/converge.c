@@ -40,7 +40,7 @@ static void test_nothing_known(void **state)
 {
 	(void)state;
 	assert_int_equal(converge_decide(NULL, 0, &limits), CONVERGE_ROUND);
-	assert_true(converge_left_ns(NULL, 0) == UINT64_MAX);
+	assert_true(converge_left_ns(NULL, 0, 0) == UINT64_MAX);
 }
 
 static void test_idle_program(void **state)
@@ -118,7 +118,30 @@ static void test_left(void **state)
 
 	(void)state;
 	/* 10 MiB were written in 1000 ms; in the 100 ms of round two another 1 MiB, which takes 10 ms. */
-	assert_in_range(converge_left_ns(r, 2), 9 * MS, 11 * MS);
+	assert_in_range(converge_left_ns(r, 2, 0), 9 * MS, 11 * MS);
+}
+
+/* A program that writes 2 MiB/s over 25 MiB/s, 20 ms there and back: nearly all of a small round is the wait
+ * for its answer, and that is no time that pages will need. */
+static void test_long_way(void **state)
+{
+	static const struct round_record r[] = {
+		{100 * MIB, 4020 * MS}, {8 * MIB, 340 * MS}, {MIB * 7 / 10, 48 * MS}, {100 << 10, 24 * MS},
+		{50 << 10, 22 * MS},    {46 << 10, 22 * MS}, {46 << 10, 22 * MS},
+	};
+	struct converge_limits l = {
+		.max_rounds = 30, .downtime_ns = 50 * MS, .fixed_ns = 43 * MS, .rtt_ns = 20 * MS};
+
+	(void)state;
+	assert_int_equal(converge_decide(r, 6, &l), CONVERGE_ROUND);
+	assert_int_equal(converge_decide(r, 7, &l), CONVERGE_SWITCH);
+	assert_in_range(converge_left_ns(r, 7, l.rtt_ns), MS, 3 * MS);
+	l.rtt_ns = 0;
+	assert_int_equal(converge_decide(r, 7, &l), CONVERGE_STALLED);
+	/* Measured too long: pages do not become faster than they were seen to be. */
+	assert_in_range(converge_left_ns(r, 3, 300 * MS), 3 * MS, 5 * MS);
+	l.rtt_ns = 300 * MS;
+	assert_in_range(converge_left_ns(r, 7, l.rtt_ns), MS, 3 * MS);
 }
 
 /* --- what to do ------------------------------------------------------------------------------------ */
@@ -268,7 +291,7 @@ static void test_recorded(void **state)
 	p.limits.fixed_ns = 6915603;
 	for (size_t n = 1; n < 5; n++)
 		assert_int_equal(converge_step(redis, n, &p), STEP_ROUND);
-	assert_in_range(converge_left_ns(redis, 5) + p.limits.fixed_ns, 35 * MS, 60 * MS);
+	assert_in_range(converge_left_ns(redis, 5, 0) + p.limits.fixed_ns, 35 * MS, 60 * MS);
 	assert_int_equal(converge_step(redis, 5, &p), STEP_OVER);
 	p.max_downtime_ns = 50 * MS;
 	assert_int_equal(converge_step(redis, 5, &p), STEP_ABORT);
@@ -410,12 +433,12 @@ static void test_stop_takes_longer(void **state)
 	const struct round_record r[] = {{100 << 20, 1000 * MS}, {10 << 20, 100 * MS}, {10 << 20, 100 * MS}};
 	struct converge_limits l = limits;
 
-	assert_int_equal(converge_frozen_ns(r, 3, &l), converge_left_ns(r, 3));
+	assert_int_equal(converge_frozen_ns(r, 3, &l), converge_left_ns(r, 3, 0));
 	l.downtime_ns = 150 * MS;
 	l.max_rounds = 3;
 	assert_int_equal(converge_decide(r, 3, &l), CONVERGE_SWITCH);
 	l.stop_factor = 2;
-	assert_int_equal(converge_frozen_ns(r, 3, &l), 2 * converge_left_ns(r, 3));
+	assert_int_equal(converge_frozen_ns(r, 3, &l), 2 * converge_left_ns(r, 3, 0));
 	assert_int_equal(converge_decide(r, 3, &l), CONVERGE_STALLED);
 	assert_int_equal(converge_frozen_ns(r, 0, &l), UINT64_MAX);
 }
@@ -437,6 +460,7 @@ int main(void)
 		cmocka_unit_test(test_throttle),
 		cmocka_unit_test(test_recorded),
 		cmocka_unit_test(test_left),
+		cmocka_unit_test(test_long_way),
 		cmocka_unit_test(test_written),
 		cmocka_unit_test(test_recent_counts),
 		cmocka_unit_test(test_prediction),
