@@ -35,12 +35,15 @@ struct fetch {
 	uint64_t under_way; /* pages asked for over the second lane */
 	/*
 	 * How many that may be.  A fault shares the link with them: they are as many as keep it busy, and no
-	 * more.  As long as a request comes back about as soon as on an idle link there may be more.
+	 * more.  As long as a request comes back about as soon as on an idle link there may be more: twice as
+	 * many each time until the first one was late (over a long way the first few are far too few), then a
+	 * little.
 	 */
 	uint64_t window;
+	bool was_late;
 	struct request {
 		uint64_t sent; /* ns */
-		uint64_t pages;
+		uint64_t pages, left;
 	} requests[MOST]; /* a ring: answers come in order */
 	size_t first, n_requests;
 	uint64_t idle_ns; /* the shortest time one took */
@@ -116,7 +119,7 @@ static void ask_for_waiting(struct fetch *f)
 
 static void note_request(struct fetch *f, size_t n)
 {
-	f->requests[(f->first + f->n_requests++) % MOST] = (struct request){now_ns(), n};
+	f->requests[(f->first + f->n_requests++) % MOST] = (struct request){now_ns(), n, n};
 	f->under_way += n;
 }
 
@@ -124,12 +127,12 @@ static void note_answer(struct fetch *f, uint64_t n)
 {
 	while (n && f->n_requests) {
 		struct request *q = &f->requests[f->first];
-		uint64_t part = MIN(n, q->pages);
+		uint64_t part = MIN(n, q->left);
 
-		q->pages -= part;
+		q->left -= part;
 		n -= part;
 		f->under_way -= part;
-		if (q->pages)
+		if (q->left)
 			return;
 		uint64_t took = now_ns() - q->sent;
 
@@ -137,9 +140,11 @@ static void note_answer(struct fetch *f, uint64_t n)
 		f->n_requests--;
 		f->idle_ns = f->idle_ns ? MIN(f->idle_ns, took) : took;
 		if (took < 2 * f->idle_ns + QUEUE_NS)
-			f->window = MIN(f->window + AT_ONCE / 4, (uint64_t)MOST);
-		else
+			f->window = MIN(f->window + (f->was_late ? AT_ONCE / 4 : q->pages), (uint64_t)MOST);
+		else {
+			f->was_late = true;
 			f->window = MAX(f->window - f->window / 8, (uint64_t)FEWEST);
+		}
 	}
 }
 
