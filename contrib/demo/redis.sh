@@ -2,26 +2,36 @@
 # SPDX-License-Identifier: Apache-2.0
 # Live-migrates a redis-server under load between two test hosts on this machine, and checks every key.
 #   redis.sh [--times N] [--keys N] [--value BYTES] [--connections N] [--rate REQUESTS/S] [--no-build] [--keep]
+#            [--link MBIT/S] [--rtt MS] [--downtime MS] [--on-stall WHAT] [--reports DIR]
 # --times 10 moves it ten times, there and back again (default 2); --rate limits the requests of the client (default 0:
 # as many as it can); --keep keeps the logs. FERRY_BIN_DIR: another ferry than build/bin, with --no-build.
+# --link and --rtt make the hosts far apart: the rate of the link (tbf), and the time of a way there and back, of what ferry
+# sends (by a relay); --downtime and --on-stall are those of ferry migrate, and each move has to keep the one or go to post-copy
+# if the other says so. --reports keeps ferry's reports there.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
 bin=${FERRY_BIN_DIR:-$top/build/bin}
 times=2 keys=200000 value=512 connections=4 rate=0 build=yes keep=
+link=0 rtt=0 downtime= stall= reports=
 port=6379
 declare -A ADDRESS=([A]=192.0.2.1 [B]=192.0.2.2)
 
 usage() {
-	sed -n '4,6s/^# \{0,1\}//p' "$0" >&2
+	sed -n '4,10s/^# \{0,1\}//p' "$0" >&2
 	exit 2
 }
 
 while [ $# -gt 0 ]; do
 	case $1 in
-	--times | --keys | --value | --connections | --rate)
+	--times | --keys | --value | --connections | --rate | --link | --rtt | --downtime)
 		[[ ${2-} =~ ^[0-9]+$ ]] || usage
 		printf -v "${1#--}" %s "$2"
+		shift
+		;;
+	--on-stall | --reports)
+		[ -n "${2-}" ] || usage
+		[ "$1" = --reports ] && reports=$2 || stall=$2
 		shift
 		;;
 	--no-build) build= ;;
@@ -48,7 +58,9 @@ if [ -n "$build" ]; then
 		die "the build failed; see: cmake --build --preset release"
 fi
 load=$bin/../demo/ferry-demo-load
-for program in "$bin/ferry" "$bin/ferryd" "$load"; do
+relay=$bin/../bench/bench-relay
+[ "$rtt" != 0 ] || relay=
+for program in "$bin/ferry" "$bin/ferryd" "$load" ${relay:+"$relay"}; do
 	[ -x "$program" ] || die "$program is not there"
 done
 . "$top/test/zdtm/hosts.sh"
@@ -108,8 +120,14 @@ start_hosts() {
 	step "Starting two hosts, each with a network, processes and mounts of its own, and a ferryd"
 	host_up A 1000 && host_up B 20000 && host_link A B || die "cannot make the test hosts"
 	for host in A B; do
+		[ "$link" = 0 ] || host_net $host tc qdisc add dev eth0 root tbf rate "${link}mbit" burst 64k latency 50ms ||
+			die "the link cannot be made slow: no tbf in this kernel"
 		host_run $host "$bin/ferryd" --insecure --listen "${ADDRESS[$host]}" </dev/null >"$work/ferryd.$host" 2>&1 &
 		wait_until 10 listens $host 7471 || die "ferryd does not listen in host $host: $(tail -n 1 "$work/ferryd.$host")"
+		[ -n "$relay" ] || continue
+		host_run $host "$relay" "$(awk -v r="$rtt" 'BEGIN { print r / 2 }')" "${ADDRESS[$host]}" 7472 "${ADDRESS[$host]}" 7471 \
+			</dev/null >"$work/relay.$host" 2>&1 &
+		wait_until 10 listens $host 7472 || die "the relay does not listen in host $host: $(tail -n 1 "$work/relay.$host")"
 	done
 }
 
@@ -147,9 +165,23 @@ more_marks() { [ "$(grep -c '^mark' "$work/client")" -gt "$1" ]; }
 
 memory_of() { host_run "$1" awk '/^VmRSS/ { print $2 * 1024 }' "/proc/$pid/status"; }
 
+# Of a link that was made slow: did it keep the budget?
+how_it_went() {
+	local faults
+	if grep -q '"event": *"running"' "$1"; then
+		faults=$(grep '"event": *"fetch"' "$1" | grep -oE '"faults": *[0-9]+' | tail -n 1 | grep -oE '[0-9]+')
+		printf 'post-copy: %s MiB missing, %s faults' "$(mib "$(($(grep '"event": *"running"' "$1" | grep -oE '"left": *[0-9]+' |
+			grep -oE '[0-9]+') * 4096))")" "${faults:-0}"
+	elif [ "$link" != 0 ] || [ "$rtt" != 0 ]; then
+		awk -v d="$2" -v b="${downtime:-50}" 'BEGIN { printf "%s the budget of %d ms", d <= b ? "kept" : "over", b }'
+	fi
+}
+
 one_move() {
-	local n=$1 from=$2 to=$3 events=$work/migrate.$1 line rc
-	host_run "$from" "$bin/ferry" migrate "$pid" --to "${ADDRESS[$to]}" --insecure --tcp-close --json >"$events" 2>"$events.err"
+	local n=$1 from=$2 to=$3 events=$work/migrate.$1 line rc where=${ADDRESS[$3]} how down
+	[ "$rtt" = 0 ] || where=$where:7472
+	host_run "$from" "$bin/ferry" migrate "$pid" --to "$where" --insecure --tcp-close --json ${downtime:+--downtime "$downtime"} \
+		${stall:+--on-stall "$stall"} ${reports:+--report-dir "$reports"} >"$events" 2>"$events.err"
 	rc=$?
 	sleep 0.5
 	line=$(mark) || exit 1
@@ -162,10 +194,13 @@ one_move() {
 		failure="move $n: no process $pid in host $to"
 		return 1
 	}
-	printf '  %3d  %s to %s %7s %11s %12s %11s %15s\n' "$n" "$from" "$to" "$(done_field rounds "$events")" \
-		"$(mib "$(done_field bytes "$events")") MiB" "$(done_field downtime_ms "$events") ms" \
-		"$(awk -v t="$(done_field total_ms "$events")" 'BEGIN { printf "%.2f s", t / 1000 }')" "$(field longest_ms "$line") ms"
-	downtimes+=("$(done_field downtime_ms "$events")")
+	down=$(done_field downtime_ms "$events")
+	how=$(how_it_went "$events" "$down")
+	printf '  %3d  %s to %s %7s %11s %12s %11s %15s  %s\n' "$n" "$from" "$to" "$(done_field rounds "$events")" \
+		"$(mib "$(done_field bytes "$events")") MiB" "$down ms" \
+		"$(awk -v t="$(done_field total_ms "$events")" 'BEGIN { printf "%.2f s", t / 1000 }')" "$(field longest_ms "$line") ms" "$how"
+	[[ $how != over* ]] || over=$((over + 1))
+	downtimes+=("$down")
 	bytes=$(awk -v a="$bytes" -v b="$(done_field bytes "$events")" 'BEGIN { printf "%.0f", a + b }')
 }
 
@@ -174,13 +209,15 @@ step "Starting redis-server in host A and filling it with $(thousands "$keys") k
 start_redis
 start_client
 run_id=$(server_info A run_id)
+[ "$link" = 0 ] || say "  the link has $link Mbit/s"
+[ "$rtt" = 0 ] || say "  the way there and back takes $rtt ms for ferry"
 say "  redis-server is process $pid and has $(mib "$(memory_of A)") MiB; $connections connections read and write as fast as $([ "$rate" = 0 ] && echo they can || echo "$rate requests/s allow")"
 sleep 1
 quiet=$(mark) || exit 1
 
 step "Moving it $times times while the client goes on"
 printf '  %3s  %-6s %7s %11s %12s %11s %15s\n' "" "" rounds sent downtime total "client paused"
-failure= downtimes=() bytes=0
+failure= downtimes=() bytes=0 over=0
 from=A to=B
 for ((n = 1; n <= times; n++)); do
 	one_move $n $from $to || break
@@ -200,6 +237,8 @@ errors=$(field errors "$checked") lost=$(field lost "$checked")
 [ "${lost:-1}" = 0 ] && [ "${errors:-1}" = 0 ] || failure=${failure:-${lost:-?} keys lost, ${errors:-?} errors: $(head -n 1 "$work/client.err")}
 [ -n "$run_id" ] && [ "$run_id" = "$moved_id" ] || failure=${failure:-this is another server than at the start}
 [ "$(field keys "$checked")" = "$keys" ] || failure=${failure:-only $(field keys "$checked") of $keys keys were checked}
+
+[ $over = 0 ] || failure=${failure:-$over of $times moves took longer than the budget}
 
 say
 if [ -n "$failure" ]; then
