@@ -11,7 +11,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
 bin=${FERRY_BIN_DIR:-$top/build/bin}
 programs=$bin/../bench
-small=1024 big=4096 rate_size=512 repeats=5 seconds=3 output= large_vmas=60000 large_tree=500 large_fds=12000 large_threads=1000 large_hole=1024 forked_size=500
+small=1024 big=4096 rate_size=512 repeats=5 seconds=3 output= large_vmas=60000 large_tree=500 large_fds=19896 large_threads=1000 large_hole=1024 forked_size=500
 rows=()
 read -ra more <<<"${FERRY_OPTS-}"
 

@@ -57,8 +57,8 @@ struct fd_type {
 	int (*settle)(struct capture *c, Ferry__Files *all, struct error *e);
 	/* Destination, warm: is what it needs there? May be NULL. */
 	int (*check)(struct rebuild *r, const FileDescription *m, struct error *e);
-	/* Destination: make the description; a descriptor of the host in *ret_fd. Called once all records are
-	 * there. */
+	/* Destination: make the description; a descriptor of the host in *ret_fd, left alone if it was made
+	 * before and is in stock (files_put). Called once all records are there. */
 	int (*open)(struct rebuild *r, const FileDescription *m, int *ret_fd, struct error *e);
 	/* Destination: after every description was opened, host side: fill queues, connect things that refer
 	 * to others. May be NULL. */
@@ -77,7 +77,7 @@ extern const struct fd_type
 const struct fd_type *fd_type_match(const struct fd_facts *f);
 const struct fd_type *fd_type_of_kind(FileKind kind); /* NULL: unknown */
 
-/* Descriptor of the host for a description that was opened, or -1. */
+/* Descriptor of the host for a description that was opened, or -1. Valid until files_trim(). */
 int files_host_fd(struct rebuild *r, uint64_t id);
 /* Describe one description that is not in any fd table of the tree (queued in a socket): id of it, captured
  * like any other. Takes ownership of @copy. @pid, @fd: the socket, for messages. */

@@ -3,9 +3,11 @@
  * RECORD_FDTABLE: which number of a process is which description.
  *
  * Rebuild: the process takes the host's descriptors one by one, in ascending order of their final numbers.
- * Its table is emptied first but for the host's pidfd, which is put above all of them.  So the kernel's
- * choice, the lowest free number, is known: it is the final number itself when nothing is free below, else
- * the lowest gap, from where dup3(2) moves it on.  No helper can be in the way of a final number.
+ * Its table is emptied first but for the host's pidfd, which is put above all of them (or, where the limit is
+ * in the way, into their highest gap).  So the kernel's choice, the lowest free number, is known: it is the
+ * final number itself when nothing is free below, else the lowest gap, from where dup3(2) moves it on.  No
+ * helper can be in the way of a final number.  What is not with the host but with a process that holds some
+ * for it (stock.h) comes after that, from one such process after the other.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -116,6 +118,31 @@ static int max_number(const Ferry__FdTable *m)
 	return m->n_fds ? m->fds[m->n_fds - 1]->fd : -1;
 }
 
+/* For the pidfd: above all others, or else the highest that is free. -1: there is none. */
+static int helper_number(const Ferry__FdTable *m)
+{
+	struct rlimit l = {1024, 4096};
+	int n = max_number(m) + 1;
+
+	getrlimit(RLIMIT_NOFILE, &l);
+	if ((rlim_t)n < l.rlim_max)
+		return n;
+	n--;
+	for (size_t i = m->n_fds; i-- > 0 && m->fds[i]->fd == n;)
+		n--;
+	return n;
+}
+
+static int check_helper(int32_t pid, const Ferry__FdTable *m, struct error *e)
+{
+	return helper_number(m) >= 0 ? 0
+				     : error_say(e, EMFILE,
+						 "pid %d has %zu descriptors open, and that is the limit "
+						 "here (ulimit -n): one "
+						 "more is needed to hand them out",
+						 pid, m->n_fds);
+}
+
 static int check_table(int32_t pid, const Ferry__FdTable *m, struct error *e)
 {
 	int last = -1;
@@ -136,9 +163,11 @@ static int fdtable_check(struct rebuild *r, int32_t pid, int32_t tid, const Prot
 
 	(void)r;
 	(void)tid;
-	if (ret < 0 || getrlimit(RLIMIT_NOFILE, &l) < 0 || (rlim_t)(max_number(table) + 2) <= l.rlim_max)
+	if (ret < 0 || getrlimit(RLIMIT_NOFILE, &l) < 0)
 		return ret;
-	struct rlimit more = {l.rlim_cur, max_number(table) + 2};
+	if ((rlim_t)(max_number(table) + 1) <= l.rlim_max)
+		return check_helper(pid, table, e);
+	struct rlimit more = {l.rlim_cur, max_number(table) + 1};
 
 	if (setrlimit(RLIMIT_NOFILE, &more) < 0)
 		return error_say(e, EMFILE,
@@ -172,20 +201,57 @@ static void clear_table(struct batch *b, int number)
 	batch_call(b, "close what is open", SYS_close_range, ARG(number + 1), ARG(~0u), ARG(0));
 }
 
-static void put_fd(struct batch *b, int pidfd, int host_fd, int free_number, const Ferry__FdEntry *entry)
-{
-	int lands = MIN(free_number, entry->fd);
-	unsigned got = batch_call(b, "fetch a descriptor of the host", SYS_pidfd_getfd, ARG(pidfd),
-				  ARG(host_fd), ARG(0));
+/* Who has what comes next, at number `pidfd`; `lowest`: the number that the kernel gives out next. */
+struct filling {
+	struct batch *b;
+	const Ferry__FdTable *m;
+	int pidfd, lowest;
+	pid_t source;
+	bool *placed; /* by entry */
+	size_t at;    /* first entry that may be above lowest */
+};
 
-	batch_accept_equal(b, got, lands);
-	if (lands != entry->fd) {
-		batch_call(b, "move a descriptor to its number", SYS_dup3, ARG(lands), ARG(entry->fd),
-			   ARG(entry->cloexec ? O_CLOEXEC : 0));
-		batch_call(b, "close a helper descriptor", SYS_close, ARG(lands));
-	} else if (!entry->cloexec) {
-		batch_call(b, "clear close-on-exec", SYS_fcntl, ARG(entry->fd), ARG(F_SETFD), ARG(0));
+static void next_lowest(struct filling *f)
+{
+	for (;;) {
+		while (f->at < f->m->n_fds && f->m->fds[f->at]->fd < f->lowest)
+			f->at++;
+		bool taken = f->at < f->m->n_fds && f->m->fds[f->at]->fd == f->lowest && f->placed[f->at];
+
+		if (!taken && f->lowest != f->pidfd)
+			return;
+		f->lowest++;
 	}
+}
+
+static void change_source(struct filling *f, pid_t source)
+{
+	unsigned pidfd = batch_call(f->b, "open the pidfd of a process that holds descriptors",
+				    SYS_pidfd_open, ARG(source), ARG(0));
+
+	batch_call(f->b, "move the pidfd of a process that holds descriptors", SYS_dup3, ARG_RESULT(pidfd),
+		   ARG(f->pidfd), ARG(O_CLOEXEC));
+	batch_call(f->b, "close a helper descriptor", SYS_close, ARG_RESULT(pidfd));
+	f->source = source;
+}
+
+static void put_fd(struct filling *f, size_t i, int fd)
+{
+	const Ferry__FdEntry *entry = f->m->fds[i];
+	int lands = MIN(f->lowest, entry->fd);
+	unsigned got = batch_call(f->b, "fetch a descriptor of the host", SYS_pidfd_getfd, ARG(f->pidfd),
+				  ARG(fd), ARG(0));
+
+	batch_accept_equal(f->b, got, lands);
+	if (lands != entry->fd) {
+		batch_call(f->b, "move a descriptor to its number", SYS_dup3, ARG(lands), ARG(entry->fd),
+			   ARG(entry->cloexec ? O_CLOEXEC : 0));
+		batch_call(f->b, "close a helper descriptor", SYS_close, ARG(lands));
+	} else if (!entry->cloexec) {
+		batch_call(f->b, "clear close-on-exec", SYS_fcntl, ARG(entry->fd), ARG(F_SETFD), ARG(0));
+	}
+	f->placed[i] = true;
+	next_lowest(f);
 }
 
 /* The number that the signal of O_ASYNC carries is that of the call which switched it on. */
@@ -214,31 +280,59 @@ static int place_all(struct rebuild *r, struct process *p, const Ferry__FdTable 
 	return 0;
 }
 
+/* Those that the source has, and other numbers of what is in place. *ret_next: another source, 0: all done.
+ */
+static int fill_from(struct rebuild *r, struct process *p, struct filling *f, const struct index_map *first,
+		     pid_t *ret_next, struct error *e)
+{
+	*ret_next = 0;
+	for (size_t i = 0; i < f->m->n_fds; i++) {
+		const Ferry__FdEntry *entry = f->m->fds[i];
+		size_t one = index_map_find(first, entry->file, 0) - 1;
+		pid_t source;
+		int fd;
+
+		if (f->placed[i])
+			continue;
+		if (f->placed[one]) {
+			batch_call(f->b, "duplicate a descriptor", SYS_dup3, ARG(f->m->fds[one]->fd),
+				   ARG(entry->fd), ARG(entry->cloexec ? O_CLOEXEC : 0));
+			f->placed[i] = true;
+			next_lowest(f);
+			continue;
+		}
+		if (!files_where(r, entry->file, &source, &fd))
+			return error_say(e, EPROTO, "pid %d fd %d: the image has no open file %llu", p->pid,
+					 entry->fd, (unsigned long long)entry->file);
+		if (i == one && source == f->source)
+			put_fd(f, i, fd);
+		else if (i == one && !*ret_next)
+			*ret_next = source;
+	}
+	return 0;
+}
+
 static int fill_table(struct rebuild *r, struct process *p, const Ferry__FdTable *m, struct index_map *first,
 		      int pidfd, struct batch *b, struct error *e)
 {
-	int gap = 0;
+	cleanup_free bool *placed = xcalloc(m->n_fds + 1, sizeof(*placed));
+	struct filling f = {.b = b, .m = m, .pidfd = pidfd, .source = getpid(), .placed = placed};
+	pid_t next = f.source;
+	int ret = 0;
 
-	while ((size_t)gap < m->n_fds && m->fds[gap]->fd == gap)
-		gap++;
 	for (size_t i = 0; i < m->n_fds; i++) {
-		const Ferry__FdEntry *entry = m->fds[i];
-		uint32_t *slot = index_map_at(first, entry->file, 0);
+		uint32_t *slot = index_map_at(first, m->fds[i]->file, 0);
 
-		if (*slot) {
-			batch_call(b, "duplicate a descriptor", SYS_dup3, ARG(m->fds[*slot - 1]->fd),
-				   ARG(entry->fd), ARG(entry->cloexec ? O_CLOEXEC : 0));
-			continue;
-		}
-		*slot = i + 1;
-		int host_fd = files_host_fd(r, entry->file);
-
-		if (host_fd < 0)
-			return error_say(e, EPROTO, "pid %d fd %d: the image has no open file %llu", p->pid,
-					 entry->fd, (unsigned long long)entry->file);
-		put_fd(b, pidfd, host_fd, gap, entry);
+		if (!*slot)
+			*slot = i + 1;
 	}
-	return place_all(r, p, m, first, b, e);
+	next_lowest(&f);
+	while (next && ret >= 0) {
+		if (next != f.source)
+			change_source(&f, next);
+		ret = fill_from(r, p, &f, first, &next, e);
+	}
+	return ret < 0 ? ret : place_all(r, p, m, first, b, e);
 }
 
 static int fdtable_build(struct rebuild *r, struct process *p, struct thread *t,
@@ -258,10 +352,13 @@ static int fdtable_build(struct rebuild *r, struct process *p, struct thread *t,
 					   "pid %d shares its descriptor table with pid %d, which cannot be "
 					   "rebuilt yet",
 					   p->pid, m->shared_with);
-	int pidfd = max_number(m) + 1;
+	int pidfd = helper_number(m);
 	size_t old_limit;
 
-	raise_limit(b, pidfd + 1, &old_limit);
+	ret = check_helper(p->pid, m, e);
+	if (ret < 0)
+		return ret;
+	raise_limit(b, MAX(pidfd, max_number(m)) + 1, &old_limit);
 	clear_table(b, pidfd);
 	ret = fill_table(r, p, m, &first, pidfd, b, e);
 	batch_call(b, "close the pidfd of the host", SYS_close, ARG(pidfd));

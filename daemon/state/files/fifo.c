@@ -99,14 +99,17 @@ static int fifo_open(struct rebuild *r, const FileDescription *m, int *ret_fd, s
 
 		if (helper < 0)
 			return helper;
-		o->read = o->write = helper;
+		o->read = o->write = fd_stock_add(&files_rebuild_of(r)->stock, helper);
 		ret = pipe_set_size(helper, m, e);
 		if (ret < 0)
 			return ret;
 	}
+	int helper = fd_stock_get(&files_rebuild_of(r)->stock, o->read, e);
 	char path[64];
 
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", o->read);
+	if (helper < 0)
+		return helper;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", helper);
 	*ret_fd = open(path, (m->flags & O_ACCMODE) | O_CLOEXEC | O_NONBLOCK);
 	return *ret_fd < 0
 		       ? error_set(e, errno, "pid %d fd %d: opening FIFO %s", m->pid, m->fd, m->regular->path)

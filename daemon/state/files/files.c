@@ -353,10 +353,14 @@ static int files_check(struct rebuild *r, int32_t pid, int32_t tid, const Protob
 	return 0;
 }
 
-static int set_owner(int fd, const FileDescription *m, struct error *e)
+static int set_owner(struct rebuild *r, size_t i, const FileDescription *m, struct error *e)
 {
 	if (!m->owner || m->flags & O_PATH)
 		return 0;
+	int fd = files_get(r, i, e);
+
+	if (fd < 0)
+		return fd;
 	struct f_owner_ex owner = {.type = m->owner->type, .pid = m->owner->pid};
 
 	if (owner.pid && fcntl(fd, F_SETOWN_EX, &owner) < 0)
@@ -368,10 +372,15 @@ static int set_owner(int fd, const FileDescription *m, struct error *e)
 	return 0;
 }
 
+static int set_flags(struct rebuild *r, size_t i, const FileDescription *m, struct error *e)
+{
+	int fd = files_get(r, i, e);
+
+	return fd < 0 ? fd : files_set_flags(fd, m->flags, m, e);
+}
+
 static int open_all(struct rebuild *r, const Ferry__Files *all, struct error *e)
 {
-	struct files_rebuild *f = files_rebuild_of(r);
-
 	for (size_t i = 0; i < all->n_files; i++) {
 		const FileDescription *m = all->files[i];
 		const struct fd_type *type = fd_type_of_kind(m->kind);
@@ -381,10 +390,14 @@ static int open_all(struct rebuild *r, const Ferry__Files *all, struct error *e)
 					 "pid %d fd %d: the image has a kind of descriptor (%d) this version "
 					 "does not know",
 					 m->pid, m->fd, m->kind);
-		int ret = type->open(r, m, &f->fds[i], e);
+		int fd = -1, ret = type->open(r, m, &fd, e);
 
+		if (fd >= 0)
+			files_put(r, i, fd);
 		if (ret >= 0 && !inherited_is(r, m))
-			ret = set_owner(f->fds[i], m, e);
+			ret = set_owner(r, i, m, e);
+		if (ret >= 0)
+			ret = files_trim(r, e);
 		if (ret < 0)
 			return ret;
 	}
@@ -395,7 +408,9 @@ static int open_all(struct rebuild *r, const Ferry__Files *all, struct error *e)
 
 		/* The flags of the caller's descriptors are the caller's. */
 		if (ret >= 0 && !inherited_is(r, m))
-			ret = files_set_flags(f->fds[i], m->flags, m, e);
+			ret = set_flags(r, i, m, e);
+		if (ret >= 0)
+			ret = files_trim(r, e);
 		if (ret < 0)
 			return ret;
 	}

@@ -15,6 +15,7 @@
 
 #include "proto/files.pb-c.h"
 #include "state/files/fd_type.h"
+#include "state/files/stock.h"
 #include "state/kind.h"
 
 extern const struct state_kind kind_files, kind_fdtable, kind_fs, kind_locks, kind_terminal;
@@ -169,8 +170,9 @@ struct rename_undo {
 
 struct files_rebuild {
 	const Ferry__Files *message; /* of the snapshot */
-	int *fds;                    /* of the host, per description; -1: not open */
-	size_t n_fds;
+	uint32_t *places;            /* in the stock, per description; 0: not open */
+	size_t n_places;
+	struct fd_stock stock;
 	bool checked; /* once is enough: opening compares again */
 	struct index_map by_id;
 	struct pipe_object *pipes;
@@ -191,12 +193,22 @@ struct files_rebuild {
 	struct ghost_object *ghosts;
 	size_t n_ghosts, cap_ghosts;
 	struct index_map ghost_by_id;
+	struct index_map nameless; /* ghost -> index of the description that made it + 1 */
+	bool nameless_known;
 	unsigned n_temporary;
 	struct rename_undo *undo;
 	size_t n_undo;
 };
 struct files_rebuild *files_rebuild_of(struct rebuild *r);
 int files_rebuild_begin(struct rebuild *r, const Ferry__Files *all, struct error *e);
+/* What the host has open for a description of the image. files_put takes @fd over. Descriptors that were got
+ * are valid until files_trim(), which is for those who go through many, between two of them. */
+void files_put(struct rebuild *r, size_t index, int fd);
+bool files_has(struct rebuild *r, size_t index);
+int files_get(struct rebuild *r, size_t index, struct error *e); /* -EBADF without a text: it has none */
+int files_trim(struct rebuild *r, struct error *e);
+/* Where a process is to fetch it. false: not open. */
+bool files_where(struct rebuild *r, uint64_t id, pid_t *ret_pid, int *ret_fd);
 void files_rebuild_close(struct rebuild *r); /* the host's descriptors */
 /* The same at the end of a rebuild that went well: types may do what comes last. */
 int files_rebuild_finish(struct rebuild *r, struct error *e);

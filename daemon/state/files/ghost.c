@@ -16,7 +16,7 @@
 #define COPY_CHUNK    (256u << 10)
 
 struct ghost_object {
-	int fd;
+	uint32_t place; /* in the stock */
 };
 
 static bool ghost_match(const struct fd_facts *f)
@@ -232,13 +232,16 @@ static bool was_nameless(const FileDescription *m)
 /* The description that made the file without a name, if it is still there. */
 static const FileDescription *find_nameless(struct rebuild *r, uint64_t ghost)
 {
-	const Ferry__Files *all = files_rebuild_of(r)->message;
+	struct files_rebuild *f = files_rebuild_of(r);
+	const Ferry__Files *all = f->message;
 
-	for (size_t i = 0; i < all->n_files; i++)
-		if (all->files[i]->ghost && all->files[i]->ghost->ghost == ghost &&
-		    was_nameless(all->files[i]))
-			return all->files[i];
-	return NULL;
+	for (size_t i = all->n_files; !f->nameless_known && i-- > 0;)
+		if (all->files[i]->ghost && was_nameless(all->files[i]))
+			*index_map_at(&f->nameless, all->files[i]->ghost->ghost, 0) = i + 1;
+	f->nameless_known = true;
+	uint32_t at = index_map_find(&f->nameless, ghost, 0);
+
+	return at ? all->files[at - 1] : NULL;
 }
 
 static int make_ghost(struct rebuild *r, const FileDescription *m, struct error *e)
@@ -265,13 +268,15 @@ static int ghost_open(struct rebuild *r, const FileDescription *m, int *ret_fd, 
 		if (fd < 0)
 			return fd;
 		FILES_GROW(f->ghosts, f->n_ghosts, f->cap_ghosts);
-		f->ghosts[f->n_ghosts++].fd = fd;
+		f->ghosts[f->n_ghosts++].place = fd_stock_add(&f->stock, fd);
 		*slot = f->n_ghosts;
 	}
 	char path[64];
 
-	int object = f->ghosts[*slot - 1].fd;
+	int object = fd_stock_get(&f->stock, f->ghosts[*slot - 1].place, e);
 
+	if (object < 0)
+		return object;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", object);
 	cleanup_close int fd = was_nameless(m) && !m->ghost->object
 				       ? fcntl(object, F_DUPFD_CLOEXEC, 0)
@@ -289,12 +294,12 @@ static int ghost_open(struct rebuild *r, const FileDescription *m, int *ret_fd, 
 
 void ghosts_free(struct files_rebuild *f)
 {
-	for (size_t i = 0; i < f->n_ghosts; i++)
-		close(f->ghosts[i].fd);
 	free(f->ghosts);
 	f->ghosts = NULL;
 	f->n_ghosts = f->cap_ghosts = 0;
 	index_map_deinit(&f->ghost_by_id);
+	index_map_deinit(&f->nameless);
+	f->nameless_known = false;
 }
 
 const struct fd_type fd_ghost = {

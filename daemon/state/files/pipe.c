@@ -177,7 +177,7 @@ struct pipe_object *pipe_object_of(struct rebuild *r, const FileDescription *m, 
 	*ret_new = !*slot;
 	if (!*slot) {
 		FILES_GROW(f->pipes, f->n_pipes, f->cap_pipes);
-		f->pipes[f->n_pipes++] = (struct pipe_object){-1, -1, false, false};
+		f->pipes[f->n_pipes++] = (struct pipe_object){0};
 		*slot = f->n_pipes;
 	}
 	return &f->pipes[*slot - 1];
@@ -201,32 +201,29 @@ int pipe_fill(struct rebuild *r, const FileDescription *m, struct error *e)
 	if (!m->pipe->n_chunks)
 		return 0;
 	struct pipe_object *o = pipe_object_of(r, m, &is_new);
-	int flags = fcntl(o->write, F_GETFL);
+	int end = fd_stock_get(&files_rebuild_of(r)->stock, o->write, e);
+
+	if (end < 0)
+		return end;
+	int flags = fcntl(end, F_GETFL);
 
 	/* One write, one packet; without it a write joins what is there. */
-	if (fcntl(o->write, F_SETFL, (flags & ~O_DIRECT) | O_NONBLOCK | (m->pipe->packets ? O_DIRECT : 0)) <
-	    0)
+	if (fcntl(end, F_SETFL, (flags & ~O_DIRECT) | O_NONBLOCK | (m->pipe->packets ? O_DIRECT : 0)) < 0)
 		return error_set(e, errno, "pid %d fd %d: preparing to fill its pipe", m->pid, m->fd);
 	for (size_t i = 0; i < m->pipe->n_chunks; i++) {
 		const ProtobufCBinaryData *d = &m->pipe->chunks[i];
-		int ret = write_full(o->write, d->data, d->len);
+		int ret = write_full(end, d->data, d->len);
 
 		if (ret < 0)
 			return error_set(e, -ret, "pid %d fd %d: filling its pipe with %zu bytes", m->pid,
 					 m->fd, d->len);
 	}
-	fcntl(o->write, F_SETFL, flags);
+	fcntl(end, F_SETFL, flags);
 	return 0;
 }
 
 void pipes_free(struct files_rebuild *f)
 {
-	for (size_t i = 0; i < f->n_pipes; i++) {
-		if (f->pipes[i].read >= 0)
-			close(f->pipes[i].read);
-		if (f->pipes[i].write >= 0 && f->pipes[i].write != f->pipes[i].read)
-			close(f->pipes[i].write);
-	}
 	free(f->pipes);
 	f->pipes = NULL;
 	f->n_pipes = f->cap_pipes = 0;
@@ -250,23 +247,26 @@ static int pipe_open(struct rebuild *r, const FileDescription *m, int *ret_fd, s
 	if (!m->pipe)
 		return error_say(e, EPROTO, "the image says nothing of pipe %llu", (unsigned long long)m->id);
 	struct pipe_object *o = pipe_object_of(r, m, &is_new);
+	struct fd_stock *stock = &files_rebuild_of(r)->stock;
 
 	if (is_new) {
 		int ends[2];
 
 		if (pipe2(ends, O_CLOEXEC) < 0)
 			return error_set(e, errno, "pid %d fd %d: making a pipe", m->pid, m->fd);
-		o->read = ends[0];
-		o->write = ends[1];
-		int ret = pipe_set_size(o->write, m, e);
+		o->read = fd_stock_add(stock, ends[0]);
+		o->write = fd_stock_add(stock, ends[1]);
+		int ret = pipe_set_size(ends[1], m, e);
 
 		if (ret < 0)
 			return ret;
 	}
 	int access = m->flags & O_ACCMODE;
 	bool *given = access == O_RDONLY ? &o->read_given : &o->write_given;
-	int end = access == O_RDONLY ? o->read : o->write, fd;
+	int end = fd_stock_get(stock, access == O_RDONLY ? o->read : o->write, e), fd;
 
+	if (end < 0)
+		return end;
 	if (access == O_RDWR || *given || m->flags & LARGEFILE) {
 		char path[64];
 

@@ -16,9 +16,9 @@ struct pipe_seen {
 int pipe_capture_end(struct capture *c, struct fd_facts *f, FileDescription *m, bool fifo, struct error *e);
 int pipe_settle(struct capture *c, Ferry__Files *all, struct error *e);
 
-/* Destination. Both ends are held by the host until all processes have theirs. */
+/* Destination. Both ends are in stock until all processes have theirs. */
 struct pipe_object {
-	int read, write; /* the same one for a FIFO */
+	uint32_t read, write; /* places in the stock; the same one for a FIFO */
 	bool read_given, write_given;
 };
 /* Object of m->pipe; *ret_new: it was not there, the caller fills in the ends. */

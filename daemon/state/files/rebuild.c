@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "base/util.h"
 #include "state/files/files.h"
@@ -15,30 +14,17 @@ struct files_rebuild *files_rebuild_of(struct rebuild *r)
 	return r->files;
 }
 
-/* Room for one descriptor of ours for each description, and the ones it takes to make them. */
-static int raise_limit(size_t n, struct error *e)
+/* Processes that are still to be made. */
+static bool is_of_tree(void *ctx, pid_t pid)
 {
-	struct rlimit l;
-	rlim_t want = n * 2 + 256;
+	const struct rebuild *r = ctx;
+	const Ferry__Tree *t =
+		(const Ferry__Tree *)snapshot_find(r->snapshot, FERRY__RECORD_TYPE__RECORD_TREE, 0, 0);
 
-	if (getrlimit(RLIMIT_NOFILE, &l) < 0)
-		return error_set(e, errno, "reading the limit of open files");
-	if (l.rlim_cur >= want)
-		return 0;
-	if (l.rlim_max < want) {
-		struct rlimit more = {want, want};
-
-		if (setrlimit(RLIMIT_NOFILE, &more) == 0)
-			return 0;
-		if (l.rlim_max < n + 256)
-			return error_say(
-				e, EMFILE,
-				"%zu open files are to be made, but the limit here is %llu (ulimit -n)", n,
-				(unsigned long long)l.rlim_max);
-		want = l.rlim_max;
-	}
-	l.rlim_cur = want;
-	return setrlimit(RLIMIT_NOFILE, &l) < 0 ? error_set(e, errno, "raising the limit of open files") : 0;
+	for (size_t i = 0; t && i < t->n_processes; i++)
+		if (t->processes[i]->pid == pid)
+			return true;
+	return false;
 }
 
 int files_rebuild_begin(struct rebuild *r, const Ferry__Files *all, struct error *e)
@@ -46,10 +32,9 @@ int files_rebuild_begin(struct rebuild *r, const Ferry__Files *all, struct error
 	struct files_rebuild *f = files_rebuild_of(r);
 
 	f->message = all;
-	f->fds = xrealloc(f->fds, all->n_files * sizeof(*f->fds));
-	for (size_t i = 0; i < all->n_files; i++)
-		f->fds[i] = -1;
-	f->n_fds = all->n_files;
+	free(f->places);
+	f->places = xcalloc(all->n_files, sizeof(*f->places));
+	f->n_places = all->n_files;
 	for (size_t i = 0; i < all->n_files; i++) {
 		uint32_t *slot = index_map_at(&f->by_id, all->files[i]->id, 0);
 
@@ -58,7 +43,44 @@ int files_rebuild_begin(struct rebuild *r, const Ferry__Files *all, struct error
 					 (unsigned long long)all->files[i]->id);
 		*slot = i + 1;
 	}
-	return raise_limit(all->n_files, e);
+	f->stock.wanted = is_of_tree;
+	f->stock.ctx = r;
+	return fd_stock_init(&f->stock, e);
+}
+
+void files_put(struct rebuild *r, size_t index, int fd)
+{
+	struct files_rebuild *f = files_rebuild_of(r);
+
+	f->places[index] = fd_stock_add(&f->stock, fd);
+}
+
+bool files_has(struct rebuild *r, size_t index)
+{
+	return files_rebuild_of(r)->places[index];
+}
+
+int files_get(struct rebuild *r, size_t index, struct error *e)
+{
+	struct files_rebuild *f = files_rebuild_of(r);
+
+	return f->places[index] ? fd_stock_get(&f->stock, f->places[index], e) : -EBADF;
+}
+
+int files_trim(struct rebuild *r, struct error *e)
+{
+	return fd_stock_trim(&files_rebuild_of(r)->stock, e);
+}
+
+bool files_where(struct rebuild *r, uint64_t id, pid_t *ret_pid, int *ret_fd)
+{
+	struct files_rebuild *f = files_rebuild_of(r);
+	uint32_t i = index_map_find(&f->by_id, id, 0);
+
+	if (!i || !f->places[i - 1])
+		return false;
+	fd_stock_where(&f->stock, f->places[i - 1], ret_pid, ret_fd);
+	return true;
 }
 
 const FileDescription *files_find(struct rebuild *r, uint64_t id)
@@ -73,8 +95,9 @@ int files_host_fd(struct rebuild *r, uint64_t id)
 {
 	struct files_rebuild *f = files_rebuild_of(r);
 	uint32_t i = index_map_find(&f->by_id, id, 0);
+	struct error ignore = ERROR_INIT;
 
-	return i ? f->fds[i - 1] : -1;
+	return i ? MAX(files_get(r, i - 1, &ignore), -1) : -1;
 }
 
 void files_rebuild_close(struct rebuild *r)
@@ -83,10 +106,8 @@ void files_rebuild_close(struct rebuild *r)
 
 	if (!f)
 		return;
-	for (size_t i = 0; i < f->n_fds; i++)
-		if (f->fds[i] >= 0)
-			close(f->fds[i]);
-	f->n_fds = 0;
+	fd_stock_free(&f->stock);
+	f->n_places = 0;
 	index_map_deinit(&f->by_id);
 	pipes_free(f);
 	ghosts_free(f);
@@ -96,29 +117,50 @@ void files_rebuild_close(struct rebuild *r)
 	unix_rebuild_free(r);
 }
 
-int files_rebuild_finish(struct rebuild *r, struct error *e)
+/* Those with something to do at the end are taken out of the stock, all others closed. */
+static int keep_late_ones(struct rebuild *r, struct fd_stock *late, struct error *e)
 {
 	struct files_rebuild *f = r->files;
 	int ret = 0;
 
-	for (size_t i = 0; f && i < f->n_fds; i++) {
+	for (size_t i = 0; i < f->n_places && ret >= 0; i++) {
 		const struct fd_type *type = fd_type_of_kind(f->message->files[i]->kind);
+		uint32_t place = 0;
 
-		if (f->fds[i] < 0 || (type && type->late))
-			continue;
-		close(f->fds[i]);
-		f->fds[i] = -1;
+		if (f->places[i] && type && type->late) {
+			int fd = files_get(r, i, e), own = fd < 0 ? fd : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+			ret = fd < 0 ? fd : own < 0 ? error_set(e, errno, "copying a descriptor") : 0;
+			if (ret >= 0)
+				place = fd_stock_add(late, own);
+		}
+		f->places[i] = place;
+		if (ret >= 0)
+			ret = files_trim(r, e);
 	}
-	if (f) { /* closing is seen, too */
-		pipes_free(f);
-		ghosts_free(f);
-		dead_dirs_free(f);
-		unix_rebuild_free(r);
-	}
-	for (size_t i = 0; f && i < f->n_fds && ret >= 0; i++)
-		if (f->fds[i] >= 0)
+	fd_stock_free(&f->stock);
+	return ret;
+}
+
+int files_rebuild_finish(struct rebuild *r, struct error *e)
+{
+	struct files_rebuild *f = r->files;
+	struct fd_stock late = {0};
+
+	if (!f)
+		return 0;
+	int ret = keep_late_ones(r, &late, e);
+
+	f->stock = late;
+	/* closing is seen, too */
+	pipes_free(f);
+	ghosts_free(f);
+	dead_dirs_free(f);
+	unix_rebuild_free(r);
+	for (size_t i = 0; i < f->n_places && ret >= 0; i++)
+		if (f->places[i])
 			ret = fd_type_of_kind(f->message->files[i]->kind)
-				      ->late(r, f->message->files[i], f->fds[i], e);
+				      ->late(r, f->message->files[i], files_get(r, i, e), e);
 	files_rebuild_close(r);
 	return ret;
 }
@@ -145,7 +187,7 @@ void files_rebuild_free(struct rebuild *r, bool started)
 	for (size_t i = 0; i < f->n_labels; i++)
 		free(f->labels[i]);
 	free(f->labels);
-	free(f->fds);
+	free(f->places);
 	free(f);
 	r->files = NULL;
 }

@@ -43,16 +43,15 @@ int unix_address_of(int fd, struct sockaddr_un *ret, socklen_t *ret_n, int *ret_
 /* --- rebuild (unix_rebuild.c) --------------------------------------------------------------------- */
 #define UNIX_NONE SIZE_MAX
 
-struct stand_in { /* for a peer or listener that is not there any more */
-	int fd;
-	size_t of; /* index of the socket it serves */
+struct stand_in {       /* for a peer or listener that is not there any more */
+	uint32_t place; /* in the stock */
+	size_t of;      /* index of the socket it serves */
 	bool listener;
 };
 
 struct unix_rebuild { /* rebuild.sockets */
 	bool filled;
 	size_t n;
-	int *fds; /* by index of the description; -1: not made, or handed over */
 	struct index_map by_ino;
 	struct stand_in *stand_ins;
 	size_t n_stand_ins, cap_stand_ins;
@@ -61,8 +60,9 @@ struct unix_rebuild { /* rebuild.sockets */
 
 /* By index of the description in the image; all of unix_at's are not NULL where the others are asked. */
 const FileDescription *unix_message_at(struct rebuild *r, size_t i);
-const Ferry__UnixSocket *unix_at(struct rebuild *r, size_t i); /* NULL: no unix socket */
-int unix_fd_at(struct rebuild *r, size_t i);
+const Ferry__UnixSocket *unix_at(struct rebuild *r, size_t i);      /* NULL: no unix socket */
+int unix_fd_at(struct rebuild *r, size_t i);                        /* valid until files_trim() */
+int unix_stand_in_fd(struct rebuild *r, size_t k, struct error *e); /* the same */
 bool unix_is_dgram(struct rebuild *r, size_t i);
 size_t unix_peer_of(struct rebuild *r, size_t i);
 /* The other end of a two-way connection. */
@@ -70,7 +70,7 @@ size_t unix_partner_of(struct rebuild *r, size_t i);
 int unix_fail(const FileDescription *m, const char *what, struct error *e); /* errno */
 /* Connect @fd, of @m, to bound socket @bound of the host. */
 int unix_connect(const FileDescription *m, int fd, int bound, struct error *e);
-void unix_drop_stand_ins(struct unix_rebuild *u);
+void unix_drop_stand_ins(struct rebuild *r);
 
 /* --- who does it (unix_maker.c) ------------------------------------------------------------------- */
 /* The process that SO_PEERCRED of socket @i named at the source. p NULL: not in the tree (any more), the host

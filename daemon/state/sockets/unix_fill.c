@@ -69,9 +69,11 @@ static int fill(struct rebuild *r, size_t i, struct error *e)
 	const Ferry__UnixSocket *it = unix_at(r, i);
 	size_t partner = unix_partner_of(r, i);
 	int sender = partner != UNIX_NONE ? unix_fd_at(r, partner)
-		     : u->stand_in_of[i]  ? u->stand_ins[u->stand_in_of[i] - 1].fd
+		     : u->stand_in_of[i]  ? unix_stand_in_fd(r, u->stand_in_of[i] - 1, e)
 					  : -1;
 
+	if (error_is(e))
+		return -e->code;
 	for (size_t k = 0; k < it->n_queue; k++) {
 		int ret = sender >= 0 ? send_one(r, i, it->queue[k], sender, NULL, 0, e)
 				      : send_named(r, i, it->queue[k], e);
@@ -131,10 +133,12 @@ static void shut_down(struct rebuild *r, size_t i)
 		shutdown(unix_fd_at(r, i), how[it->shutdown & 3]);
 }
 
-void unix_drop_stand_ins(struct unix_rebuild *u)
+void unix_drop_stand_ins(struct rebuild *r)
 {
+	struct unix_rebuild *u = r->sockets;
+
 	for (size_t i = 0; i < u->n_stand_ins; i++)
-		close(u->stand_ins[i].fd);
+		fd_stock_close(&files_rebuild_of(r)->stock, u->stand_ins[i].place);
 	u->n_stand_ins = 0;
 }
 
@@ -149,14 +153,22 @@ int unix_rebuild_connect(struct rebuild *r, const FileDescription *m, struct err
 		return 0;
 	u->filled = true;
 	for (size_t i = 0; ret >= 0 && i < u->n; i++)
-		if (unix_at(r, i))
+		if (unix_at(r, i)) {
 			ret = fill(r, i, e);
+			if (ret >= 0)
+				ret = files_trim(r, e);
+		}
 	for (size_t i = 0; ret >= 0 && i < u->n; i++)
-		if (unix_at(r, i))
+		if (unix_at(r, i)) {
 			ret = finish(r, i, e);
+			if (ret >= 0)
+				ret = files_trim(r, e);
+		}
 	for (size_t i = 0; ret >= 0 && i < u->n; i++)
-		if (unix_at(r, i))
+		if (unix_at(r, i)) {
 			shut_down(r, i);
-	unix_drop_stand_ins(u);
+			ret = files_trim(r, e);
+		}
+	unix_drop_stand_ins(r);
 	return ret;
 }

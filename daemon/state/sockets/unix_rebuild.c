@@ -29,9 +29,9 @@ const Ferry__UnixSocket *unix_at(struct rebuild *r, size_t i)
 
 int unix_fd_at(struct rebuild *r, size_t i)
 {
-	struct unix_rebuild *u = r->sockets;
+	struct error ignore = ERROR_INIT;
 
-	return u->fds[i] >= 0 ? u->fds[i] : files_rebuild_of(r)->fds[i];
+	return MAX(files_get(r, i, &ignore), -1);
 }
 
 bool unix_is_dgram(struct rebuild *r, size_t i)
@@ -71,10 +71,18 @@ static int add_stand_in(struct rebuild *r, int fd, size_t of, bool listener)
 	struct unix_rebuild *u = r->sockets;
 
 	FILES_GROW(u->stand_ins, u->n_stand_ins, u->cap_stand_ins);
-	u->stand_ins[u->n_stand_ins++] = (struct stand_in){fd, of, listener};
+	u->stand_ins[u->n_stand_ins++] =
+		(struct stand_in){fd_stock_add(&files_rebuild_of(r)->stock, fd), of, listener};
 	if (!listener)
 		u->stand_in_of[of] = u->n_stand_ins;
 	return fd;
+}
+
+int unix_stand_in_fd(struct rebuild *r, size_t k, struct error *e)
+{
+	struct unix_rebuild *u = r->sockets;
+
+	return fd_stock_get(&files_rebuild_of(r)->stock, u->stand_ins[k].place, e);
 }
 
 /* --- making --------------------------------------------------------------------------------------------- */
@@ -82,7 +90,6 @@ static int add_stand_in(struct rebuild *r, int fd, size_t of, bool listener)
 /* Never blocking: the flags are put right when all is done. */
 static int make(struct rebuild *r, size_t i, bool named, struct error *e)
 {
-	struct unix_rebuild *u = r->sockets;
 	const FileDescription *m = unix_message_at(r, i);
 	cleanup_close int fd = socket(AF_UNIX, m->socket->type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
@@ -92,30 +99,26 @@ static int make(struct rebuild *r, size_t i, bool named, struct error *e)
 
 	if (ret < 0)
 		return ret;
-	u->fds[i] = TAKE_FD(fd);
+	files_put(r, i, TAKE_FD(fd));
 	return 0;
 }
 
 static int make_listener(struct rebuild *r, size_t i, struct error *e)
 {
-	struct unix_rebuild *u = r->sockets;
 	int ret = make(r, i, true, e);
-
 	struct unix_maker k = unix_maker_of(r, i);
 
 	return ret < 0 ? ret
-		       : unix_maker_listen(r, &k, unix_message_at(r, i), u->fds[i], unix_at(r, i)->backlog,
-					   e);
+		       : unix_maker_listen(r, &k, unix_message_at(r, i), unix_fd_at(r, i),
+					   unix_at(r, i)->backlog, e);
 }
 
 /* Ends of a socket pair for @i and @j (UNIX_NONE: closed). */
 static int adopt_pair(struct rebuild *r, size_t i, size_t j, const int *ends, struct error *e)
 {
-	struct unix_rebuild *u = r->sockets;
-
-	u->fds[i] = ends[0];
+	files_put(r, i, ends[0]);
 	if (j != UNIX_NONE)
-		u->fds[j] = ends[1];
+		files_put(r, j, ends[1]);
 	else
 		add_stand_in(r, ends[1], i, false);
 	int ret = unix_at(r, i)->name.len ? unix_bind(r, unix_message_at(r, i), ends[0], e) : 0;
@@ -185,7 +188,7 @@ static int make_pairs(struct rebuild *r, struct error *e)
 	int ret = 0;
 
 	for (size_t i = 0; i < u->n; i++) {
-		if (!unix_at(r, i) || u->fds[i] >= 0 || !is_pair(r, i))
+		if (!unix_at(r, i) || files_has(r, i) || !is_pair(r, i))
 			continue;
 		size_t j = unix_partner_of(r, i);
 
@@ -197,6 +200,8 @@ static int make_pairs(struct rebuild *r, struct error *e)
 		for (m = 1; m < UNIX_MAKER_PAIRS && k + m < n && !compare_pairs(&pairs[k], &pairs[k + m]);)
 			m++;
 		ret = make_some_pairs(r, pairs + k, m, e);
+		if (ret >= 0)
+			ret = files_trim(r, e);
 	}
 	return ret;
 }
@@ -226,7 +231,7 @@ static int find_stand_in(struct rebuild *r, size_t i, size_t client, struct erro
 		if (u->stand_ins[k].listener && same_name(unix_at(r, u->stand_ins[k].of), unix_at(r, i)) &&
 		    unix_message_at(r, u->stand_ins[k].of)->socket->type ==
 			    unix_message_at(r, i)->socket->type)
-			return u->stand_ins[k].fd;
+			return unix_stand_in_fd(r, k, e);
 	int fd = socket(AF_UNIX, unix_message_at(r, i)->socket->type | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
@@ -256,14 +261,13 @@ int unix_connect(const FileDescription *m, int fd, int bound, struct error *e)
 /* @i was accepted, @j is the client (UNIX_NONE: closed). */
 static int make_accepted(struct rebuild *r, size_t i, size_t j, int listener, struct error *e)
 {
-	struct unix_rebuild *u = r->sockets;
 	int client, ret = 0;
 
 	if (j != UNIX_NONE) {
 		ret = make(r, j, true, e);
 		if (ret < 0)
 			return ret;
-		client = u->fds[j];
+		client = unix_fd_at(r, j);
 	} else {
 		client = socket(AF_UNIX, unix_message_at(r, i)->socket->type | SOCK_CLOEXEC | SOCK_NONBLOCK,
 				0);
@@ -276,8 +280,12 @@ static int make_accepted(struct rebuild *r, size_t i, size_t j, int listener, st
 	ret = unix_maker_connect(r, &k, unix_message_at(r, i), client, listener, e);
 	if (ret < 0)
 		return ret;
-	u->fds[i] = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	return u->fds[i] < 0 ? unix_fail(unix_message_at(r, i), "accepting a unix connection", e) : 0;
+	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (fd < 0)
+		return unix_fail(unix_message_at(r, i), "accepting a unix connection", e);
+	files_put(r, i, fd);
+	return 0;
 }
 
 static int make_connection(struct rebuild *r, size_t i, struct error *e)
@@ -315,7 +323,9 @@ static int make_waiting(struct rebuild *r, size_t i, struct error *e)
 				 unix_message_at(r, i)->pid, unix_message_at(r, i)->fd);
 	int ret = make(r, i, true, e);
 
-	return ret < 0 ? ret : unix_connect(unix_message_at(r, i), u->fds[i], unix_fd_at(r, listener - 1), e);
+	return ret < 0 ? ret
+		       : unix_connect(unix_message_at(r, i), unix_fd_at(r, i), unix_fd_at(r, listener - 1),
+				      e);
 }
 
 enum pass {
@@ -347,8 +357,11 @@ static int make_all(struct rebuild *r, struct error *e)
 		int ret = pass == PASS_CONNECTED ? make_pairs(r, e) : 0;
 
 		for (size_t i = 0; ret >= 0 && i < u->n; i++)
-			if (unix_at(r, i) && u->fds[i] < 0)
+			if (unix_at(r, i) && !files_has(r, i)) {
 				ret = make_one(r, i, pass, e);
+				if (ret >= 0)
+					ret = files_trim(r, e);
+			}
 		if (ret < 0)
 			return ret;
 	}
@@ -377,23 +390,19 @@ int unix_rebuild_open(struct rebuild *r, const FileDescription *m, int *ret_fd, 
 			return ret;
 		u = r->sockets = xcalloc(1, sizeof(*u));
 		u->n = f->message->n_files;
-		u->fds = xmalloc(u->n * sizeof(*u->fds));
 		u->stand_in_of = xcalloc(u->n, sizeof(*u->stand_in_of));
-		for (size_t i = 0; i < u->n; i++) {
-			u->fds[i] = -1;
+		for (size_t i = 0; i < u->n; i++)
 			if (unix_at(r, i))
 				*index_map_at(&u->by_ino, unix_at(r, i)->ino, 0) = i + 1;
-		}
 		ret = make_all(r, e);
 		if (ret < 0)
 			return ret;
 	}
 	size_t i = index_map_find(&f->by_id, m->id, 0) - 1;
 
-	ret = socket_apply(u->fds[i], m, e);
-	if (ret >= 0)
-		*ret_fd = TAKE_FD(u->fds[i]);
-	return ret;
+	(void)ret_fd; /* in stock */
+	ret = files_get(r, i, e);
+	return ret < 0 ? ret : socket_apply(ret, m, e);
 }
 
 void unix_rebuild_free(struct rebuild *r)
@@ -402,13 +411,8 @@ void unix_rebuild_free(struct rebuild *r)
 
 	if (!u)
 		return;
-	unix_drop_stand_ins(u);
-	for (size_t i = 0; i < u->n; i++)
-		if (u->fds[i] >= 0)
-			close(u->fds[i]);
 	free(u->stand_ins);
 	free(u->stand_in_of);
-	free(u->fds);
 	index_map_deinit(&u->by_ino);
 	free(u);
 	r->sockets = NULL;
