@@ -12,28 +12,27 @@
  *	- a fork copies everything as it is in that moment: whether before or after another event, the child's
  *	  own memory tells: it is as before or as after.
  *
+ * A move is told twice: by what was moved where, and, when that has been read, by the end of the old place,
+ * which may be another's by then.  So the second is only looked for (missing.c, was_left); it does not come
+ * where the mapping stays at the old place, too.
+ *
  * Events that wait at once are read in one go.
  */
-#include <errno.h>
-#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "base/util.h"
 #include "engine/pager.h"
 
-/* Does a mapping at @addr report faults to @uffd? By placing nothing there: there is no page to be copied at
- * address 4096, but whether the place is one is looked at before. */
 static bool is_registered(int uffd, uint64_t addr)
 {
-	struct uffdio_copy c = {.dst = addr, .src = PAGE_SIZE_BYTES, .len = PAGE_SIZE_BYTES};
-
 	for (int i = 0; i < 1000; i++) {
-		if (ioctl(uffd, UFFDIO_COPY, &c) == 0)
-			return true;
-		if (errno != EAGAIN)
-			break;
+		int r = pager_reports(uffd, addr, addr + PAGE_SIZE_BYTES);
+
+		if (r >= 0)
+			return r;
 		usleep(50);
 	}
-	return errno == EFAULT || errno == EEXIST;
+	return false;
 }
 
 static bool overlap(uint64_t a, uint64_t a_end, uint64_t b, uint64_t b_end)
@@ -63,6 +62,8 @@ static void apply(struct pager *p, size_t space, const struct uffd_msg *msg)
 	case UFFD_EVENT_REMAP:
 		missing_move(m, space, msg->arg.remap.from, msg->arg.remap.to, msg->arg.remap.len);
 		pager_wake(fd, msg->arg.remap.from, msg->arg.remap.len);
+		/* Threads that were quicker than the news */
+		pager_wake(fd, msg->arg.remap.to, msg->arg.remap.len);
 		break;
 	case UFFD_EVENT_UNMAP:
 		missing_unmap(m, space, msg->arg.remove.start, msg->arg.remove.end);
@@ -153,6 +154,8 @@ bool pager_apply(struct pager *p, size_t space, struct uffd_msg *msgs, size_t n)
 
 		if (forks < n)
 			looked |= apply_all(p, child, msgs, n, fd, i);
+		/* Whose moves they are is at home in the parent. */
+		p->missing.spaces[child].n_left = 0;
 	}
 	looked |= apply_all(p, space, msgs, n, -1, 0);
 	return looked;

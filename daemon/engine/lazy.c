@@ -364,20 +364,21 @@ int lazy_arm(struct restore *r, struct error *e)
 }
 
 /* Who maps @o where: of those whose pages are listed under such an address, and of those who will look. */
-static void add_object(struct restore *r, struct pager *p, const struct lazy_object *o)
+static int add_object(struct restore *r, struct pager *p, const struct lazy_object *o, struct error *e)
 {
-	int fd = restore_object_fd(&r->rebuild, o->id);
-	struct stat st = {0};
+	struct stat st;
+	cleanup_close int fd = fcntl(restore_object_fd(&r->rebuild, o->id), F_DUPFD_CLOEXEC, 0);
 
-	fstat(fd, &st);
-	size_t number = pager_add_object(p, fcntl(fd, F_DUPFD_CLOEXEC, 0), (uint64_t)st.st_size);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return error_set(e, errno, "take over shared memory object %llu", (unsigned long long)o->id);
+	size_t number = pager_add_object(p, TAKE_FD(fd), (uint64_t)st.st_size);
 
 	for (size_t i = 0; i < r->n_lazy; i++) {
 		const Ferry__Mm *mm = layout_of(r, r->lazy[i].pid);
 
 		for (size_t k = 0; k < mm->n_vmas; k++) {
 			const Ferry__Vma *v = mm->vmas[k];
-			const struct missing_view view = {v->start, v->end, v->offset, number};
+			const struct missing_view view = {v->start, v->end, v->offset, number, 0};
 
 			if (v->object != o->id)
 				continue;
@@ -385,11 +386,13 @@ static void add_object(struct restore *r, struct pager *p, const struct lazy_obj
 			missing_add_view(&p->missing, i, &view);
 		}
 	}
+	return 0;
 }
 
-struct pager *restore_take_pager(struct restore *r)
+int restore_take_pager(struct restore *r, struct pager **ret, struct error *e)
 {
 	struct pager *p = pager_new();
+	int x = 0;
 
 	for (size_t i = 0; i < r->n_lazy; i++) {
 		const Ferry__Mm *mm = layout_of(r, r->lazy[i].pid);
@@ -398,7 +401,12 @@ struct pager *restore_take_pager(struct restore *r)
 		pager_add_mixed(p, l->pid, &l->pages, &l->own, &l->registered, TAKE_FD(l->uffd));
 		pager_set_huge(p, mm->huge, mm->n_huge);
 	}
-	for (size_t i = 0; i < r->n_lazy_objects; i++)
-		add_object(r, p, &r->lazy_objects[i]);
-	return p;
+	for (size_t i = 0; i < r->n_lazy_objects && x >= 0; i++)
+		x = add_object(r, p, &r->lazy_objects[i], e);
+	if (x < 0) {
+		pager_free(p);
+		return x;
+	}
+	*ret = p;
+	return 0;
 }

@@ -43,6 +43,7 @@ void missing_deinit(struct missing *m)
 		page_set_deinit(&m->spaces[i].registered);
 		page_set_deinit(&m->spaces[i].huge);
 		free(m->spaces[i].views);
+		free(m->spaces[i].left);
 	}
 	free(m->sources);
 	free(m->spaces);
@@ -137,7 +138,8 @@ size_t missing_fork(struct missing *m, size_t space, int fd)
 	size_t child = missing_add_space_as(m, x.source, fd, x.r, x.n, x.bits, &x.registered);
 
 	for (size_t i = 0; i < x.n_views; i++)
-		missing_add_view(m, child, &x.views[i]);
+		if (!x.views[i].leaving)
+			missing_add_view(m, child, &x.views[i]);
 	return child;
 }
 
@@ -242,63 +244,76 @@ static void cut_views(struct missing_space *x, uint64_t start, uint64_t end)
 		x->views[i] = x->views[--x->n_views];
 		x->views = xrealloc(x->views, (x->n_views + 3) * sizeof(*x->views));
 		if (v.start < start)
-			x->views[x->n_views++] = (struct missing_view){v.start, start, v.offset, v.object};
-		if (v.end > end)
 			x->views[x->n_views++] =
-				(struct missing_view){end, v.end, v.offset + (end - v.start), v.object};
+				(struct missing_view){v.start, start, v.offset, v.object, v.leaving};
+		if (v.end > end)
+			x->views[x->n_views++] = (struct missing_view){end, v.end, v.offset + (end - v.start),
+								       v.object, v.leaving};
 	}
 }
 
-/* A copy from length 0 leaves what it is a copy of where it is. */
-static void move_views(struct missing_space *x, uint64_t from, uint64_t to, uint64_t length)
-{
-	size_t n = 0;
-	struct missing_view *moved = xcalloc(x->n_views + 1, sizeof(*moved));
-
-	for (size_t i = 0; i < x->n_views; i++) {
-		const struct missing_view *v = &x->views[i];
-		uint64_t start = MAX(v->start, from), end = MIN(v->end, from + length);
-
-		if (start > end || (start == end && (length || start == v->end)))
-			continue;
-		moved[n++] = (struct missing_view){start - from + to, end - from + to,
-						   v->offset + (start - v->start), v->object};
-	}
-	if (length) {
-		cut_views(x, from, from + length);
-		cut_views(x, to, to + length);
-	}
-	x->views = xrealloc(x->views, (x->n_views + n + 1) * sizeof(*moved));
-	if (n)
-		memcpy(x->views + x->n_views, moved, n * sizeof(*moved));
-	x->n_views += n;
-	free(moved);
-}
-
-/* The kernel tells nothing of a mapping that grows where it is: what is registered at @addr and not known is
- * the end of what is registered below. */
-bool missing_view_at(const struct missing *m, size_t space, uint64_t addr, uint64_t *ret_object,
-		     uint64_t *ret_offset)
+struct missing_view *missing_view_near(const struct missing *m, size_t space, uint64_t addr)
 {
 	const struct missing_space *x = &m->spaces[space];
-	const struct missing_view *best = NULL;
-	uint64_t end = 0;
+	struct missing_view *best = NULL;
 
-	for (size_t i = 0; i < x->n_views; i++) {
-		const struct missing_view *v = &x->views[i];
+	for (size_t i = 0; i < x->n_views; i++)
+		if (x->views[i].start <= addr && (!best || x->views[i].start > best->start))
+			best = &x->views[i];
+	return best;
+}
 
-		if (v->start <= addr && (!best || v->start > best->start))
-			best = v;
+void missing_view_reaches(struct missing *m, size_t space, struct missing_view *v, uint64_t end)
+{
+	v->end = MAX(v->end, end);
+	page_set_add(&m->spaces[space].registered, v->start, v->end);
+}
+
+/* It stays at both places until it is told that the old one is unmapped, which need not come. */
+static void leave_views(struct missing_space *x, uint64_t start, uint64_t end)
+{
+	for (size_t i = 0, n = x->n_views; i < n; i++) {
+		struct missing_view v = x->views[i];
+		uint64_t from = MAX(v.start, start), to = MIN(v.end, end);
+
+		if (v.start >= end || MAX(v.end, v.start + 1) <= start)
+			continue;
+		x->views = xrealloc(x->views, (x->n_views + 3) * sizeof(*x->views));
+		x->views[i] = (struct missing_view){from, to, v.offset + (from - v.start), v.object, 1};
+		if (v.start < from)
+			x->views[x->n_views++] =
+				(struct missing_view){v.start, from, v.offset, v.object, v.leaving};
+		if (v.end > to)
+			x->views[x->n_views++] = (struct missing_view){to, v.end, v.offset + (to - v.start),
+								       v.object, v.leaving};
 	}
-	if (!best)
+}
+
+/* An event of a move is of one mapping: what its beginning leads to all of it does, however long it had
+ * become.  A copy (@length 0) is as long as the caller of mremap wished. */
+static bool moves_view(const struct missing *m, size_t space, uint64_t from, uint64_t to, uint64_t length,
+		       struct missing_view *ret)
+{
+	const struct missing_view *v = missing_view_near(m, space, from);
+
+	if (!v || (from >= v->end && from != v->start))
 		return false;
-	for (size_t i = 0; i < x->registered.n && x->registered.r[i].start <= addr; i++)
-		end = MIN(x->registered.r[i].end, addr + 1);
-	if (addr >= best->end && end > best->end)
-		return false;
-	*ret_object = best->object;
-	*ret_offset = best->offset + (addr - best->start);
+	*ret = (struct missing_view){to, to + length, v->offset + (from - v->start), v->object, 0};
 	return true;
+}
+
+static void move_views(struct missing *m, size_t space, uint64_t from, uint64_t to, uint64_t length)
+{
+	struct missing_space *x = &m->spaces[space];
+	struct missing_view moved;
+	bool known = moves_view(m, space, from, to, length, &moved);
+
+	if (length) {
+		leave_views(x, from, from + length);
+		cut_views(x, to, to + length);
+	}
+	if (known)
+		missing_add_view(m, space, &moved);
 }
 
 bool missing_find_shared(const struct missing *m, uint64_t object, uint64_t offset, size_t *ret_space,
@@ -324,8 +339,35 @@ uint64_t missing_none_in(const struct missing *m, uint64_t object, uint64_t offs
 
 /* ----------------------------------------------------------------------------------------------------- */
 
+#define LEFT_MAX 256 /* MREMAP_DONTUNMAP leaves some that never go */
+
+static void expect_unmap(struct missing_space *x, uint64_t start, uint64_t end)
+{
+	if (x->n_left == LEFT_MAX)
+		memmove(x->left, x->left + 1, --x->n_left * sizeof(*x->left));
+	x->left = xrealloc(x->left, (x->n_left + 1) * sizeof(*x->left));
+	x->left[x->n_left++] = (struct page_range){start, end};
+}
+
+/* The end of a move.  What was there is gone from the books, and there may be something else already. */
+static bool was_left(struct missing_space *x, uint64_t start, uint64_t end)
+{
+	for (size_t i = 0; i < x->n_left; i++) {
+		if (x->left[i].start != start || x->left[i].end != end)
+			continue;
+		memmove(x->left + i, x->left + i + 1, (--x->n_left - i) * sizeof(*x->left));
+		for (size_t k = x->n_views; k-- > 0;)
+			if (x->views[k].leaving && x->views[k].start >= start && x->views[k].end <= end)
+				x->views[k] = x->views[--x->n_views];
+		return true;
+	}
+	return false;
+}
+
 void missing_unmap(struct missing *m, size_t space, uint64_t start, uint64_t end)
 {
+	if (was_left(&m->spaces[space], start, end))
+		return;
 	missing_drop(m, space, start, end);
 	page_set_remove_range(&m->spaces[space].registered, start, end);
 	cut_views(&m->spaces[space], start, end);
@@ -366,12 +408,33 @@ static size_t cut_out(struct missing_space *x, uint64_t start, uint64_t end, str
 	return n;
 }
 
+/* Of memory that the books do not know, where it is now is not known either. */
+static void move_registered(struct missing *m, size_t space, uint64_t from, uint64_t to, uint64_t length)
+{
+	struct missing_space *x = &m->spaces[space];
+	struct page_set here = PAGE_SET_INIT, part = PAGE_SET_INIT;
+	struct missing_view ignored;
+
+	page_set_add(&here, from, from + length);
+	page_set_and(&x->registered, &here, &part);
+	if (moves_view(m, space, from, to, length, &ignored)) {
+		page_set_clear(&part);
+		page_set_merge(&part, &here);
+	}
+	page_set_remove(&x->registered, &here);
+	page_set_remove_range(&x->registered, to, to + length);
+	for (size_t i = 0; i < part.n; i++)
+		page_set_add(&x->registered, part.r[i].start - from + to, part.r[i].end - from + to);
+	page_set_deinit(&here);
+	page_set_deinit(&part);
+}
+
 void missing_move(struct missing *m, size_t space, uint64_t from, uint64_t to, uint64_t length)
 {
 	struct missing_space *x = &m->spaces[space];
 
 	if (!length) {
-		move_views(x, from, to, 0);
+		move_views(m, space, from, to, 0);
 		return;
 	}
 	cleanup_free struct missing_range *moved = xcalloc(x->n + 1, sizeof(*moved)),
@@ -380,10 +443,10 @@ void missing_move(struct missing *m, size_t space, uint64_t from, uint64_t to, u
 
 	/* What was mapped there before is gone. */
 	missing_drop(m, space, to, to + length);
-	page_set_remove_range(&x->registered, from, from + length);
-	page_set_add(&x->registered, to, to + length);
 	move_huge(x, from, to, length);
-	move_views(x, from, to, length);
+	move_registered(m, space, from, to, length);
+	move_views(m, space, from, to, length);
+	expect_unmap(x, from, from + length);
 	cut_out(x, to, to + length, gone);
 	for (size_t i = 0; i < n; i++)
 		insert(x, (struct missing_range){moved[i].start - from + to, moved[i].end - from + to,

@@ -36,10 +36,12 @@ struct missing_range {
 	uint64_t mark;       /* of the page at @start; the others follow */
 };
 
-/* [start, end) of a process maps an object from @offset on. Growth in place is not known. */
+/* [start, end) of a process maps an object from @offset on. Growth in place is not told, nor how long a
+ * second mapping is (mremap from length 0): it may reach further. */
 struct missing_view {
 	uint64_t start, end, offset;
-	uint64_t object; /* number in the pager's list */
+	uint64_t object;  /* number in the pager's list */
+	uint64_t leaving; /* 1: it was moved away; unless told to stay (MREMAP_DONTUNMAP), it ends at once */
 };
 
 #define MISSING_PROCESS (-1)
@@ -56,6 +58,8 @@ struct missing_space {
 	struct page_set registered; /* where faults are reported; not what has grown since */
 	struct missing_view *views; /* shared memory of which pages are, or were, missing */
 	size_t n_views;
+	struct page_range *left; /* what was moved away: the kernel has yet to tell that it is unmapped */
+	size_t n_left;
 	struct page_set huge; /* was made of transparent huge pages, and shall be again */
 };
 
@@ -83,9 +87,10 @@ size_t missing_add_space_as(struct missing *m, size_t source, int fd, const stru
 size_t missing_add_object(struct missing *m, size_t source, uint64_t object, const struct missing_range *r,
 			  size_t n, const uint64_t *bits);
 void missing_add_view(struct missing *m, size_t space, const struct missing_view *v);
-/* What of an object @space maps at @addr: false: nothing, as far as is known. */
-bool missing_view_at(const struct missing *m, size_t space, uint64_t addr, uint64_t *ret_object,
-		     uint64_t *ret_offset);
+/* The view that has @addr, or the last one below it; NULL: there is none. */
+struct missing_view *missing_view_near(const struct missing *m, size_t space, uint64_t addr);
+/* It was found to reach to @end. */
+void missing_view_reaches(struct missing *m, size_t space, struct missing_view *v, uint64_t end);
 /* Is the page at @offset of @object missing? */
 bool missing_find_shared(const struct missing *m, uint64_t object, uint64_t offset, size_t *ret_space,
 			 uint64_t *ret_mark);

@@ -21,6 +21,9 @@
 #include "procfs/pagemap.h"
 #include "state/memory/huge.h"
 
+#define LOWEST  0x10000ull        /* vm.mmap_min_addr, as a rule; a power of two */
+#define HIGHEST 0x7ffffffff000ull /* behind the last page of a program */
+
 struct pager *pager_new(void)
 {
 	struct pager *p = xcalloc(1, sizeof(*p));
@@ -184,6 +187,17 @@ void pager_wake(int uffd, uint64_t start, uint64_t length)
 	struct uffdio_range range = {start, length};
 
 	ioctl(uffd, UFFDIO_WAKE, &range);
+}
+
+/* Whatever there is in a memory, whether the books know it or not. */
+void pager_wake_all(int uffd)
+{
+	for (uint64_t start = LOWEST; start < HIGHEST; start *= 2) {
+		struct uffdio_range range = {start, HIGHEST - start};
+
+		if (ioctl(uffd, UFFDIO_WAKE, &range) == 0 || errno != EINVAL)
+			break;
+	}
 }
 
 static void note_fault(struct pager *p, size_t space, const struct uffd_msg *msg)
@@ -510,14 +524,25 @@ int pager_faults(struct pager *p, int (*ask)(void *ctx, size_t source, uint64_t 
 			again = false;
 			if (p->missing.spaces[f.space].ended)
 				break;
-			if (missing_view_at(&p->missing, f.space, f.addr, &object, &offset)) {
+			int known = pager_view_at(p, f.space, f.addr, &object, &offset);
+
+			if (known > 0) {
 				r = pager_shared_fault(p, &f, object, offset, ask, ctx, &again, e);
 				continue;
 			}
+			bool here = !known && missing_find(&p->missing, f.space, f.addr, &mark);
+
+			if (!known && !here)
+				known = f.minor ? 1 : pager_may_be_shared(p, f.space, f.addr);
+			if (known < 0) {
+				r = pager_behind(p, e);
+				again = true;
+				continue;
+			}
 			/* Shared memory that the books do not know: safe when all has come. */
-			if (f.minor)
+			if (known)
 				break;
-			if (!missing_find(&p->missing, f.space, f.addr, &mark)) {
+			if (!here) {
 				r = pager_give_zeros(p, f.space, f.addr, &again, e);
 				continue;
 			}

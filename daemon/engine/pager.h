@@ -120,6 +120,12 @@ int pager_shared_fault(struct pager *p, const struct pager_read *f, uint64_t obj
 		       int (*ask)(void *ctx, size_t source, uint64_t mark, struct error *e), void *ctx,
 		       bool *ret_again, struct error *e);
 int pager_answer_shared(struct pager *p, const struct pager_fault *f, struct error *e);
+/* 1: @addr is in a view of that object; 0: not as far as is known; -EAGAIN: events have to be read first. */
+int pager_view_at(struct pager *p, size_t space, uint64_t addr, uint64_t *ret_object, uint64_t *ret_offset);
+/* The same of memory that the books do not know: is it shared? */
+int pager_may_be_shared(const struct pager *p, size_t space, uint64_t addr);
+/* Is all of [start, end) one mapping that reports faults to @uffd? 1, 0, or -EAGAIN. */
+int pager_reports(int uffd, uint64_t start, uint64_t end);
 void pager_objects_free(struct pager *p);
 /* pager.c */
 size_t pager_together(const struct missing *m, size_t space, uint64_t mark, size_t n, uint64_t *ret_addr);
@@ -134,6 +140,7 @@ void pager_end_holder(struct pager *p);
 void holder_reap(pid_t pid);
 /* Threads that wait there look again. */
 void pager_wake(int uffd, uint64_t start, uint64_t length);
+void pager_wake_all(int uffd);
 /* events.c: what one memory told in one go, in the order in which it was read, into the books. @n > 0. True:
  * it could only be understood by looking at what the memory is now, so that it must be written down at once.
  */

@@ -494,9 +494,8 @@ int pager_open(struct pager **ret, const char *path, struct error *e)
 	for (size_t i = 0; i < p->missing.n_spaces && r >= 0; i++) {
 		const struct missing_space *x = &p->missing.spaces[i];
 
-		for (size_t k = 0; !x->ended && x->fd >= 0 && k < x->registered.n; k++)
-			pager_wake(x->fd, x->registered.r[k].start,
-				   x->registered.r[k].end - x->registered.r[k].start);
+		if (!x->ended && x->fd >= 0)
+			pager_wake_all(x->fd);
 	}
 	if (holder >= 0)
 		close(holder);

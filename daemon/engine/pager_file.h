@@ -7,7 +7,7 @@
 #include "engine/pager.h"
 
 #define PAGER_MAGIC   0x7265676170797266ull /* "frypager" */
-#define PAGER_VERSION 3u
+#define PAGER_VERSION 4u
 #define PAGER_LOG     1024u /* events of the programs; then the file is written anew */
 
 /* An event that moves, copies or gives up what is missing, exactly as the kernel wrote it: it is read from

@@ -144,6 +144,70 @@ static int map_pages(struct pager *p, size_t space, uint64_t addr, uint64_t leng
 	}
 }
 
+/* --- where it is mapped -------------------------------------------------------------------------------- */
+
+/* By placing nothing there: there is no page to be copied at address 4096, but whether the place is one is
+ * looked at before. */
+int pager_reports(int uffd, uint64_t start, uint64_t end)
+{
+	struct uffdio_copy c = {.dst = start, .src = PAGE_SIZE_BYTES, .len = end - start};
+
+	if (ioctl(uffd, UFFDIO_COPY, &c) == 0 || errno == EFAULT || errno == EEXIST)
+		return 1;
+	return errno == EAGAIN ? -EAGAIN : 0;
+}
+
+/* A mapping may have become longer than the books have it: what is behind a view is a part of it if it is one
+ * mapping with it. */
+int pager_view_at(struct pager *p, size_t space, uint64_t addr, uint64_t *ret_object, uint64_t *ret_offset)
+{
+	const struct missing_space *x = &p->missing.spaces[space];
+	struct missing_view *v = missing_view_near(&p->missing, space, addr);
+
+	if (!v)
+		return 0;
+	if (addr >= v->end) {
+		if (page_set_overlaps(&x->registered, addr, addr + PAGE_SIZE_BYTES))
+			return 0;
+		int r = pager_reports(x->fd, MAX(v->start, v->end - PAGE_SIZE_BYTES), addr + PAGE_SIZE_BYTES);
+
+		if (r <= 0)
+			return r;
+		missing_view_reaches(&p->missing, space, v, addr + PAGE_SIZE_BYTES);
+	}
+	*ret_object = v->object;
+	*ret_offset = v->offset + (addr - v->start);
+	return 1;
+}
+
+/* The kernel knows: there are no minor faults of private memory. Nothing is changed where there are. */
+int pager_may_be_shared(const struct pager *p, size_t space, uint64_t addr)
+{
+	const struct missing_space *x = &p->missing.spaces[space];
+	struct uffdio_register reg = {.range = {addr, PAGE_SIZE_BYTES},
+				      .mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR};
+
+	if (!x->n_views || page_set_overlaps(&x->registered, addr, addr + PAGE_SIZE_BYTES))
+		return 0;
+	int r = pager_reports(x->fd, addr, addr + PAGE_SIZE_BYTES);
+
+	return r <= 0 ? r : ioctl(x->fd, UFFDIO_REGISTER, &reg) == 0;
+}
+
+/* Threads that wait for a page that will not come. */
+static void give_up_waiting(struct pager *p, size_t source, uint64_t mark)
+{
+	for (size_t i = p->n_waiting; i-- > 0;) {
+		const struct pager_fault f = p->waiting[i];
+
+		if (f.source != source || f.mark != mark)
+			continue;
+		p->waiting[i] = p->waiting[--p->n_waiting];
+		if (!p->missing.spaces[f.space].ended)
+			pager_wake(p->missing.spaces[f.space].fd, f.addr, PAGE_SIZE_BYTES);
+	}
+}
+
 int pager_shared_fault(struct pager *p, const struct pager_read *f, uint64_t object, uint64_t offset,
 		       int (*ask)(void *ctx, size_t source, uint64_t mark, struct error *e), void *ctx,
 		       bool *ret_again, struct error *e)
@@ -170,6 +234,7 @@ int pager_shared_fault(struct pager *p, const struct pager_read *f, uint64_t obj
 	/* Before there is a page: a successor must not take that for the old one. */
 	pager_mark_placed(p, source, mark);
 	missing_drop(&p->missing, space, offset, offset + PAGE_SIZE_BYTES);
+	give_up_waiting(p, source, mark);
 	return pager_give_zeros(p, f->space, f->addr, ret_again, e);
 }
 
@@ -179,8 +244,18 @@ int pager_answer_shared(struct pager *p, const struct pager_fault *f, struct err
 	bool again = true;
 	int r = 0;
 
-	while (again && r >= 0 && !p->missing.spaces[f->space].ended &&
-	       missing_view_at(&p->missing, f->space, f->addr, &object, &offset))
-		r = map_pages(p, f->space, f->addr, PAGE_SIZE_BYTES, &again, e);
+	while (again && r >= 0 && !p->missing.spaces[f->space].ended && p->missing.spaces[f->space].n_views) {
+		int known = pager_view_at(p, f->space, f->addr, &object, &offset);
+
+		again = false;
+		if (known > 0) {
+			r = map_pages(p, f->space, f->addr, PAGE_SIZE_BYTES, &again, e);
+		} else if (known == 0) {
+			pager_wake(p->missing.spaces[f->space].fd, f->addr, PAGE_SIZE_BYTES);
+		} else {
+			r = pager_behind(p, e);
+			again = true;
+		}
+	}
 	return r;
 }

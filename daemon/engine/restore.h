@@ -57,7 +57,7 @@ bool lazy_possible(bool shared);
 int restore_expect_missing(struct restore *r, pid_t pid, const uint64_t *pairs, size_t n, struct error *e);
 uint64_t restore_missing_bytes(const struct restore *r);
 /* Prepared: the userfaultfds of what is missing; the caller's. */
-struct pager *restore_take_pager(struct restore *r);
+int restore_take_pager(struct restore *r, struct pager **ret, struct error *e);
 /* Everything but the start: files, task state, ready to run. */
 int restore_prepare(struct restore *r, struct error *e);
 pid_t restore_root(const struct restore *r);

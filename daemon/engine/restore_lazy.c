@@ -85,8 +85,12 @@ int lazy_choose(struct restore *r, struct stream_in *in, struct error *e)
 int lazy_hand_over(struct restore *r, struct error *e)
 {
 	const struct restore_lazy *l = r->opt.lazy;
-	struct pager *p = restore_take_pager(r);
-	int x = pager_write(p, l->state_path, e);
+	struct pager *p = NULL;
+	int x = restore_take_pager(r, &p, e);
+
+	if (x < 0)
+		return x;
+	x = pager_write(p, l->state_path, e);
 	bool written = x >= 0;
 
 	if (x >= 0)

@@ -200,8 +200,9 @@ static int keep_missing(struct arrival *a, struct error *e)
 {
 	cleanup_free char *path = lane_state_path(a->dir, a->uuid);
 
-	a->pager = restore_take_pager(a->r);
-	return pager_write(a->pager, path, e);
+	int r = restore_take_pager(a->r, &a->pager, e);
+
+	return r < 0 ? r : pager_write(a->pager, path, e);
 }
 
 static int become_ready(struct arrival *a, struct error *e)

@@ -117,6 +117,12 @@ static int open_mapped(pid_t pid, const struct proc_vma *v, struct error *e)
 	return TAKE_FD(fd);
 }
 
+static void note_file(Ferry__Vma *v, const struct stat *st)
+{
+	v->file_size = st->st_size;
+	v->file_mtime_ns = (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
+}
+
 /* A file-like mapping: what is behind it decides the kind. */
 static int describe_file(struct capture *c, pid_t pid, const struct proc_vma *v, Ferry__Vma *out,
 			 struct error *e)
@@ -191,9 +197,30 @@ static int describe_file(struct capture *c, pid_t pid, const struct proc_vma *v,
 	out->kind = FERRY__VMA_KIND__VMA_FILE;
 	free(out->path);
 	out->path = xstrdup(v->path);
-	out->file_size = st.st_size;
-	out->file_mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+	note_file(out, &st);
 	return 0;
+}
+
+void vma_look_at_file(pid_t pid, const struct proc_vma *v, Ferry__Vma *out, const Ferry__Vma *last)
+{
+	cleanup_free char *link = NULL;
+	struct stat st;
+
+	if (out->kind != FERRY__VMA_KIND__VMA_FILE)
+		return;
+	/* Mappings of a file lie together. */
+	if (last && last->kind == FERRY__VMA_KIND__VMA_FILE && !strcmp(last->path, out->path)) {
+		out->file_size = last->file_size;
+		out->file_mtime_ns = last->file_mtime_ns;
+		return;
+	}
+	if (stat(v->path, &st) < 0 || st.st_ino != v->ino) {
+		link = xasprintf("/proc/%d/map_files/%llx-%llx", pid, (unsigned long long)v->start,
+				 (unsigned long long)v->end);
+		if (stat(link, &st) < 0 || st.st_ino != v->ino)
+			return; /* unmapped by now: the next look has it */
+	}
+	note_file(out, &st);
 }
 
 int vma_describe(struct capture *c, pid_t pid, const struct proc_vma *v, Ferry__Vma **ret, struct error *e)

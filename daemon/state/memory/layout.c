@@ -130,7 +130,8 @@ bool layout_overlaps(const Ferry__Mm *mm, uint64_t start, uint64_t end)
 	return false;
 }
 
-static int check_file(pid_t pid, const char *path, uint64_t size, int64_t mtime_ns, bool shared,
+/* @running: the target may be writing it just now. */
+static int check_file(pid_t pid, const char *path, uint64_t size, int64_t mtime_ns, bool shared, bool running,
 		      struct error *e)
 {
 	struct stat st;
@@ -143,6 +144,9 @@ static int check_file(pid_t pid, const char *path, uint64_t size, int64_t mtime_
 		return error_say(e, EINVAL, "pid %d maps %s, which is not a regular file here", pid, path);
 	int64_t mtime = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
 
+	/* One that is older than the source's, or of the same time and shorter, is another one. */
+	if (running && (mtime > mtime_ns || (mtime == mtime_ns && (uint64_t)st.st_size > size)))
+		return 0;
 	/* A shared mapping writes the file itself, so its time says nothing. */
 	if ((uint64_t)st.st_size != size || (!shared && mtime != mtime_ns))
 		return error_say(e, ESTALE, "pid %d maps %s, which has changed: %s differs from the image",
@@ -151,7 +155,7 @@ static int check_file(pid_t pid, const char *path, uint64_t size, int64_t mtime_
 	return 0;
 }
 
-int layout_check_files(const Ferry__Mm *mm, pid_t pid, struct error *e)
+int layout_check_files(const Ferry__Mm *mm, pid_t pid, bool running, struct error *e)
 {
 	const char *last = NULL;
 
@@ -161,12 +165,12 @@ int layout_check_files(const Ferry__Mm *mm, pid_t pid, struct error *e)
 		if (v->kind != FERRY__VMA_KIND__VMA_FILE || (last && !strcmp(last, v->path)))
 			continue;
 		last = v->path;
-		int r = check_file(pid, v->path, v->file_size, v->file_mtime_ns, v->shared, e);
+		int r = check_file(pid, v->path, v->file_size, v->file_mtime_ns, v->shared, running, e);
 
 		if (r < 0)
 			return r;
 	}
-	return check_file(pid, mm->exe, mm->exe_size, mm->exe_mtime_ns, false, e);
+	return check_file(pid, mm->exe, mm->exe_size, mm->exe_mtime_ns, false, false, e);
 }
 
 /* --- batches --------------------------------------------------------------------------------------- */

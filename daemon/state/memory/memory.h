@@ -346,8 +346,9 @@ void layout_common(const Ferry__Mm *a, const Ferry__Mm *b, bool fork, struct pag
 Ferry__Mm *layout_of_clone(const Ferry__Mm *mm);
 /* Does [start, end) overlap a VMA of @mm? */
 bool layout_overlaps(const Ferry__Mm *mm, uint64_t start, uint64_t end);
-/* The files a layout maps: there, and the same as at the source? */
-int layout_check_files(const Ferry__Mm *mm, pid_t pid, struct error *e);
+/* The files a layout maps: there, and the same as at the source? @running: as far as it can be told while the target
+ * may write them. */
+int layout_check_files(const Ferry__Mm *mm, pid_t pid, bool running, struct error *e);
 
 /* --- hugetlb -------------------------------------------------------------------------------------- */
 #define HUGETLB_2MB (21 << 26) /* MAP_HUGE_2MB, MFD_HUGE_2MB */

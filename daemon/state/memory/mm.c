@@ -193,10 +193,13 @@ static int build_mm(struct capture *c, struct process *p, const struct proc_maps
 		bool known = old && j < old->maps.n && same_vma(v, &old->maps.v[j]) && old->index[j] >= 0 &&
 			     v->vmflags == old->maps.v[j].vmflags && v->pkey == old->maps.v[j].pkey;
 
-		if (known)
+		if (known) {
 			mm->vmas[mm->n_vmas] = vma_dup(old_mm->vmas[old->index[j]]);
-		else
+			vma_look_at_file(p->pid, v, mm->vmas[mm->n_vmas],
+					 mm->n_vmas ? mm->vmas[mm->n_vmas - 1] : NULL);
+		} else {
 			r = vma_describe(c, p->pid, v, &mm->vmas[mm->n_vmas], e);
+		}
 		if (r >= 0)
 			index[i] = mm->n_vmas++;
 	}
@@ -433,10 +436,10 @@ static int mm_preflight(struct capture *c, struct process *p, struct error *e)
 
 static int mm_check(struct rebuild *r, int32_t pid, int32_t tid, const ProtobufCMessage *m, struct error *e)
 {
-	(void)r, (void)tid;
+	(void)tid;
 	int x = pkeys_check((const Ferry__Mm *)m, pid, e);
 
-	return x < 0 ? x : layout_check_files((const Ferry__Mm *)m, pid, e);
+	return x < 0 ? x : layout_check_files((const Ferry__Mm *)m, pid, r->snapshot->has_warm, e);
 }
 
 /* The numbers /proc shows, all at once and last: brk is only known at the freeze.  PR_SET_MM_MAP is the one

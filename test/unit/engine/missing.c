@@ -211,23 +211,30 @@ static void test_random_programs(void **state)
 	}
 }
 
+/* @expected: page of the object; -1: nothing is known there. */
 static void look_at(const struct missing *m, size_t space, uint64_t page, int64_t expected)
 {
-	uint64_t object, offset;
-	bool known = missing_view_at(m, space, page * P, &object, &offset);
+	const struct missing_view *v = missing_view_near(m, space, page * P);
+	bool known = v && page * P < v->end;
 
 	assert_int_equal(known, expected >= 0);
 	if (known) {
-		assert_int_equal(object, 3);
-		assert_int_equal(offset, (uint64_t)expected * P);
+		assert_int_equal(v->object, 3);
+		assert_int_equal(v->offset + page * P - v->start, (uint64_t)expected * P);
 	}
+}
+
+/* @page is found to be in the same mapping as the last view below it. */
+static void reach(struct missing *m, size_t space, uint64_t page)
+{
+	missing_view_reaches(m, space, missing_view_near(m, space, page * P), (page + 1) * P);
 }
 
 /* Shared memory: where it is mapped, and that a page of it is one page. Private memory is at 10 and 30. */
 static void test_views(void **state)
 {
 	const struct missing_range part = {5 * P, 8 * P, 10}; /* pages 30 to 32 of the source */
-	const struct missing_view view = {100 * P, 120 * P, 4 * P, 3};
+	const struct missing_view view = {100 * P, 120 * P, 4 * P, 3, 0};
 	uint64_t bits = 7 << 10, mark;
 	size_t x, o, found;
 	struct missing m = fixed(&x);
@@ -241,7 +248,9 @@ static void test_views(void **state)
 	look_at(&m, x, 99, -1);
 	look_at(&m, x, 100, 4);
 	look_at(&m, x, 119, 23);
-	look_at(&m, x, 120, 24); /* it has grown */
+	look_at(&m, x, 122, -1);
+	reach(&m, x, 122); /* it has grown */
+	look_at(&m, x, 122, 26);
 	look_at(&m, x, 15, -1);
 	assert_true(missing_find_shared(&m, 3, 6 * P, &found, &mark));
 	assert_int_equal(mark, 11);
@@ -253,8 +262,14 @@ static void test_views(void **state)
 	missing_move(&m, x, 110 * P, 200 * P, 10 * P);
 	look_at(&m, x, 109, 13);
 	look_at(&m, x, 205, 19);
+	look_at(&m, x, 115, 19); /* perhaps it stays there, too */
+	missing_unmap(&m, x, 110 * P, 120 * P);
+	look_at(&m, x, 115, -1);
+	look_at(&m, x, 121, 25);
 	missing_move(&m, x, 100 * P, 300 * P, 0);
 	look_at(&m, x, 100, 4);
+	look_at(&m, x, 300, -1);
+	reach(&m, x, 307);
 	look_at(&m, x, 307, 11);
 	size_t child = missing_fork(&m, x, 9);
 
@@ -266,6 +281,13 @@ static void test_views(void **state)
 	look_at(&m, child, 307, 11);
 	look_at(&m, child, 205, 19);
 
+	/* All of a mapping moves, also what the books do not have. */
+	missing_move(&m, child, 200 * P, 400 * P, 30 * P);
+	look_at(&m, child, 429, 43);
+	missing_move(&m, child, 400 * P, 440 * P, 0);
+	missing_move(&m, child, 440 * P, 480 * P, 6 * P);
+	look_at(&m, child, 485, 19);
+
 	/* Taken away; come. */
 	missing_drop(&m, o, 5 * P, 6 * P);
 	assert_false(missing_find_shared(&m, 3, 5 * P, &found, &mark));
@@ -275,14 +297,33 @@ static void test_views(void **state)
 	missing_deinit(&m);
 }
 
+/* One thread moves memory, and another one moves some of its own to where that was, before the first has told
+ * that the old place is unmapped. */
+static void test_old_place(void **state)
+{
+	size_t x;
+	struct missing m = fixed(&x);
+
+	(void)state;
+	missing_move(&m, x, 10 * P, 100 * P, 5 * P);
+	missing_move(&m, x, 30 * P, 10 * P, 5 * P);
+	missing_unmap(&m, x, 10 * P, 15 * P);
+	assert_int_equal(missing_left(&m), 15);
+	assert_true(is_missing(&m, x, 12));
+	missing_unmap(&m, x, 30 * P, 35 * P);
+	assert_true(is_missing(&m, x, 12));
+	missing_unmap(&m, x, 10 * P, 15 * P); /* in earnest */
+	assert_false(is_missing(&m, x, 12));
+	assert_int_equal(missing_left(&m), 10);
+	missing_deinit(&m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_books),
-		cmocka_unit_test(test_order),
-		cmocka_unit_test(test_fork),
-		cmocka_unit_test(test_views),
-		cmocka_unit_test(test_random_programs),
+		cmocka_unit_test(test_books),     cmocka_unit_test(test_order),
+		cmocka_unit_test(test_fork),      cmocka_unit_test(test_views),
+		cmocka_unit_test(test_old_place), cmocka_unit_test(test_random_programs),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
