@@ -15,7 +15,10 @@
 #include "state/memory/memory.h"
 #include "state/sockets/tcp.h"
 
-#define REUSE_NS 200000000u
+/* A look is used again for so long, or for that many times as long as it took: the more processes ask one after
+ * the other, the longer they take. */
+#define REUSE_NS    200000000u
+#define REUSE_TIMES 20
 
 /* --- capture -------------------------------------------------------------------------------------------- */
 
@@ -255,9 +258,11 @@ static int scan_warm(struct capture *c, struct error *e)
 	f->warm = NULL;
 	files_capture_refresh(c);
 	files_capture_reset(f);
+	uint64_t t0 = now_ns();
 	int r = collect(c, &f->warm, e);
 
 	f->warm_time = now_ns();
+	f->warm_for = MAX((f->warm_time - t0) * REUSE_TIMES, REUSE_NS);
 	f->warm_objects = count_objects(c);
 	return r;
 }
@@ -269,7 +274,7 @@ static int files_preflight(struct capture *c, struct process *p, struct error *e
 	struct files_capture *f = files_capture_of(c);
 
 	(void)p;
-	if (c->tree->frozen || (f->warm && now_ns() - f->warm_time < REUSE_NS))
+	if (c->tree->frozen || (f->warm && now_ns() - f->warm_time < f->warm_for))
 		return 0;
 	return scan_warm(c, e);
 }

@@ -138,7 +138,7 @@ struct files_capture {
 	struct pseudo_dev *devs;
 	size_t n_devs, cap_devs;
 	Ferry__Files *warm; /* made by preflight, for the take_warm that follows */
-	uint64_t warm_time;
+	uint64_t warm_time, warm_for;
 	size_t warm_objects; /* memory objects known then: they may be open too */
 };
 
