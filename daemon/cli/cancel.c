@@ -4,6 +4,7 @@
 
 #include "base/util.h"
 #include "cli/cli.h"
+#include "procfs/owner.h"
 #include "service/keeper.h"
 #include "service/msg.h"
 #include "service/rundir.h"
@@ -41,13 +42,17 @@ static bool is_id(const char *text)
 	       strspn(text, "0123456789abcdef-") == strlen(text) && strpbrk(text, "abcdef-");
 }
 
-/* A job of that migration. */
+/* A job of that migration, if one may have it. */
 static int cancel_named(void *ctx, const char *path, int sock)
 {
-	const char *id = ctx;
+	const struct cli *c = ctx;
+	const char *id = c->argv[0];
+	struct error no = ERROR_INIT;
 	json_t *status = ask(sock, "status", NULL);
 	bool named = !strncmp(msg_str(status, "uuid", ""), id, strlen(id));
 
+	if (named && c->o.owner >= 0)
+		named = proc_owner_check((pid_t)msg_int(status, "target", 0), (uid_t)c->o.owner, &no) == 0;
 	json_decref(status);
 	if (!named)
 		return 0;
@@ -73,7 +78,7 @@ int verb_cancel(struct cli *c, struct error *e)
 	pid_t pid = 0;
 
 	if (!c->o.tree && c->argc == 1 && is_id(c->argv[0])) {
-		if (rundir_each("jobs", 0, cancel_named, c->argv[0]) || cancel_arrival(c->argv[0]))
+		if (rundir_each("jobs", 0, cancel_named, c) || (c->o.owner < 0 && cancel_arrival(c->argv[0])))
 			return 0;
 		return error_say(e, ESRCH, "no migration %s is under way here", c->argv[0]);
 	}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/cli.h"
 #include "cli/completion.h"
+#include "cli/errand.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -105,6 +106,7 @@ static int usage(const struct verb *v)
 static int run_verb(struct cli *c, int argc, char **argv)
 {
 	struct error e = ERROR_INIT, log_failure = ERROR_INIT;
+	cleanup_close int errand = -1;
 	int r = cli_parse(c, argc, argv, &e);
 
 	c->log.level = (int)c->o.verbosity;
@@ -121,8 +123,9 @@ static int run_verb(struct cli *c, int argc, char **argv)
 	set_libdir(c->o.libdir);
 	if (r == 0)
 		r = cli_parse_external(c, &e);
+	errand = r == 0 ? errand_connect(c) : -1;
 	if (r == 0)
-		r = c->verb->run(c, &e);
+		r = errand < 0 ? c->verb->run(c, &e) : errand_run(c, errand, argc, argv, &e);
 	display_end(&c->display);
 	if (r < 0 && !error_is(&e))
 		error_set(&e, -r, "%s failed", c->verb->name);

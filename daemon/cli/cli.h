@@ -57,7 +57,7 @@ int cli_background(struct cli *c, struct error *e);
 /* The socket at which "lazy-pages" waits for "restore --lazy-pages", and what both write down; malloc'ed. */
 char *cli_lazy_socket(const struct cli *c);
 char *cli_lazy_state(const struct cli *c);
-/* A pid from an operand or from --tree. */
+/* A pid from an operand or from --tree; with --owner only one of his. */
 int cli_target(const struct cli *c, pid_t *ret, struct error *e);
 /* Modes of --manage-cgroups that would do something. */
 int cli_check_cgroups(const struct cli *c, struct error *e);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/util.h"
+#include "procfs/owner.h"
 #include "cli/cli.h"
 
 int cli_open_images(struct cli *c, struct error *e)
@@ -63,6 +64,7 @@ void cli_state_options(const struct cli *c, struct state_options *ret)
 void cli_session_options(const struct cli *c, struct session_options *ret)
 {
 	session_options_init(ret);
+	ret->owner = c->o.owner;
 	ret->backend = c->o.backend;
 	ret->backend_dir = c->o.backend_dir;
 	ret->freeze_cgroup = c->o.freeze_cgroup;
@@ -138,7 +140,7 @@ int cli_write_pidfile(const struct cli *c, pid_t pid, struct error *e)
 	return 0;
 }
 
-int cli_target(const struct cli *c, pid_t *ret, struct error *e)
+static int find_target(const struct cli *c, pid_t *ret, struct error *e)
 {
 	char *end;
 
@@ -154,6 +156,13 @@ int cli_target(const struct cli *c, pid_t *ret, struct error *e)
 		return error_say(e, EINVAL, "\"%s\" is not a process id", c->argv[0]);
 	*ret = (pid_t)pid;
 	return 0;
+}
+
+int cli_target(const struct cli *c, pid_t *ret, struct error *e)
+{
+	int r = find_target(c, ret, e);
+
+	return r == 0 && c->o.owner >= 0 ? proc_owner_check(*ret, (uid_t)c->o.owner, e) : r;
 }
 
 int cli_check_cgroups(const struct cli *c, struct error *e)

@@ -8,6 +8,7 @@
 #include "base/util.h"
 #include "cli/cli.h"
 #include "migrate/journal.h"
+#include "procfs/owner.h"
 #include "service/msg.h"
 #include "service/rundir.h"
 
@@ -120,7 +121,19 @@ static void print(const json_t *j)
 		       msg_str(j, "to", "?"), msg_str(j, "uuid", ""));
 }
 
-static struct list look(void)
+/* Others' are none of his business. */
+static void keep_own(struct list *l, uid_t owner)
+{
+	for (size_t i = json_array_size(l->jobs); i-- > 0;) {
+		pid_t target = (pid_t)msg_int(json_array_get(l->jobs, i), "target", 0);
+		struct error no = ERROR_INIT;
+
+		if (target <= 0 || proc_owner_check(target, owner, &no) < 0)
+			json_array_remove(l->jobs, i);
+	}
+}
+
+static struct list look(const struct cli *c)
 {
 	struct list l = {json_array(), json_object()};
 
@@ -128,6 +141,8 @@ static struct list look(void)
 	rundir_each("keepers", 0, add, &l);
 	add_daemon(&l);
 	journal_each(rundir_path(), SIDE_SOURCE, add_left, &l);
+	if (c->o.owner >= 0)
+		keep_own(&l, (uid_t)c->o.owner);
 	return l;
 }
 
@@ -167,7 +182,7 @@ static void watch(const struct cli *c, bool terminal)
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGTERM, &sa, NULL);
 	while (!job_aborted() && !ferror(stdout)) {
-		struct list l = look();
+		struct list l = look(c);
 
 		if (terminal)
 			fputs("\033[H\033[J", stdout);
@@ -186,7 +201,7 @@ int verb_status(struct cli *c, struct error *e)
 		watch(c, !c->o.json && isatty(STDOUT_FILENO));
 		return 0;
 	}
-	struct list l = look();
+	struct list l = look(c);
 
 	show(c, &l);
 	json_decref(l.jobs);

@@ -25,6 +25,9 @@ static const struct opt rows[] = {
 	/* name, letter, type, flags, verbs, offset, arg, default, min, max, unit, help */
 	{"tree", 't', OPT_INT, ANY | OPT_COMMAND, VERB_TRACKS | VERB_CANCEL, AT(tree), "PID", NULL, 1,
 	 1 << 22, NULL, "the root of the process tree"},
+	/* What ferryd gives when it acts for somebody (service/errands.h). */
+	{"owner", 0, OPT_INT, OPT_COMMAND, VERB_DUMP | VERB_MIGRATE | VERB_STATUS | VERB_CANCEL, AT(owner),
+	 "UID", "-1", -1, UINT32_MAX - 1, NULL, NULL},
 	{"to", 0, OPT_STRING, 0, VERB_MIGRATE, AT(to), "HOST[:PORT]", NULL, 0, 0, NULL,
 	 "where ferryd listens (default port 7471)"},
 	{"insecure", 0, OPT_FLAG, 0, VERB_MIGRATE | VERB_RESUME | SERVING, AT(insecure), NULL, NULL, 0, 0,

@@ -9,7 +9,7 @@
 struct cli_options {
 	bool help, version, json, no_default_config, dry_run, watch;
 	char *config, *images_dir, *work_dir, *log_file, *libdir;
-	int64_t verbosity;
+	int64_t verbosity, owner;
 
 	int64_t tree;
 	bool leave_running, leave_stopped;

@@ -13,6 +13,7 @@
 #include "base/util.h"
 #include "engine/kin.h"
 #include "freeze/cgroup.h"
+#include "procfs/owner.h"
 #include "procfs/procfs.h"
 #include "state/files/files.h"
 #include "state/ipc/ipc.h"
@@ -31,6 +32,7 @@ void session_options_init(struct session_options *o)
 				      .max_rounds = 30,
 				      .downtime_ms = 50,
 				      .compress = COMPRESS_NONE,
+				      .owner = -1,
 				      .state = {.ghost_limit = 1 << 20}};
 }
 
@@ -109,6 +111,8 @@ static int track_stopped(struct session *s, struct process *p, struct error *e)
 
 static int preflight(struct session *s, struct process *p, struct error *e)
 {
+	if (s->opt.owner >= 0 && proc_owner_check(p->pid, (uid_t)s->opt.owner, e) < 0)
+		return -e->code;
 	for (size_t i = 0; state_kinds[i]; i++) {
 		int r = state_kinds[i]->preflight ? state_kinds[i]->preflight(&s->capture, p, e) : 0;
 
@@ -309,8 +313,10 @@ static size_t count_threads(const struct session *s)
 /* Refuse before touching: all processes are looked at before the first is stopped for tracking. */
 static int check_all(struct session *s, struct error *e)
 {
-	int r = session_check_groups(s, e);
+	int r = session_check_owner(s, e);
 
+	if (r >= 0)
+		r = session_check_groups(s, e);
 	if (r >= 0)
 		r = tree_check_sharing(s->tree, true, e);
 	for (size_t i = 0; r >= 0 && i < s->tree->n; i++)

@@ -35,6 +35,7 @@ struct session_options {
 	uint64_t max_bandwidth;      /* bytes/s, 0: no limit */
 	enum compress_mode compress; /* of page data, over a link, as far as its other end can unpack them */
 	struct state_options state;
+	int64_t owner; /* refuse what this user could not do himself (procfs/owner.h); -1: no matter */
 	bool observe; /* it is only followed (engine/observe.h): what could not be moved is no hindrance */
 	const struct hooks *hooks; /* NULL: none; called in the process of the session */
 };

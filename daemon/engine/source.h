@@ -84,6 +84,8 @@ int session_attach(struct session *s, struct process *p, enum session_when when,
 int session_attach_new(struct session *s, enum session_when when, struct error *e);
 void session_gone(void *ctx, struct process *p);
 int session_check_groups(const struct session *s, struct error *e);
+/* With the option owner: nothing of the tree may do what he may not. */
+int session_check_owner(struct session *s, struct error *e);
 /* rounds.c */
 Ferry__Tree *session_tree_message(struct session *s);
 int session_put_layout(struct session *s, struct stream_out *out, struct error *e);

@@ -12,9 +12,20 @@
 #include "arch/arch.h"
 #include "base/urgent.h"
 #include "base/util.h"
+#include "procfs/owner.h"
 #include "procfs/procfs.h"
 #include "state/files/files.h"
 #include "state/memory/named.h"
+
+int session_check_owner(struct session *s, struct error *e)
+{
+	int r = 0;
+
+	for (size_t i = 0; s->opt.owner >= 0 && i < s->tree->n && r >= 0; i++)
+		if (s->tree->procs[i]->state != PROCESS_ZOMBIE)
+			r = proc_owner_check(s->tree->procs[i]->pid, (uid_t)s->opt.owner, e);
+	return r;
+}
 
 int session_freeze(struct session *s, struct error *e)
 {
@@ -46,6 +57,9 @@ int session_freeze(struct session *s, struct error *e)
 	/* Killed by somebody, or for lack of memory: a zombie is not what was asked for. */
 	if (s->tree->procs[0]->state == PROCESS_ZOMBIE)
 		r = error_say(e, ESRCH, "process %d ended before it could be stopped", s->root);
+	/* It may have become somebody else since it was looked at: now it stands still. */
+	if (r >= 0)
+		r = session_check_owner(s, e);
 	if (r >= 0)
 		r = hooks_run(s->opt.hooks, "network-lock", s->root, e);
 	if (r >= 0)

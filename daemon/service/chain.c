@@ -37,6 +37,7 @@ json_t *chain_request_pack(const struct chain_request *r)
 		(json_int_t)o->ghost_limit, "page_server", r->page_server >= 0);
 
 	json_object_set_new(m, "lazy", json_boolean(r->lazy));
+	json_object_set_new(m, "owner", json_integer(s->owner));
 
 	json_object_set_new(m, "insecure", json_boolean(r->link.insecure));
 	put_str(m, "keys", r->link.keys_dir);
@@ -70,6 +71,7 @@ int chain_request_unpack(const json_t *m, struct chain_request *ret, struct erro
 	s->max_rounds = (unsigned)msg_int(m, "max_rounds", s->max_rounds);
 	s->downtime_ms = (unsigned)msg_int(m, "downtime_ms", s->downtime_ms);
 	s->max_downtime_ms = (unsigned)msg_int(m, "max_downtime_ms", 0);
+	s->owner = msg_int(m, "owner", -1);
 	s->on_stall = (enum on_stall)msg_int(m, "on_stall", ON_STALL_STOP);
 	s->max_bandwidth = (uint64_t)msg_int(m, "max_bandwidth", 0);
 	s->backend = msg_str(m, "backend", s->backend);

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is asked of ferryd on this machine: status, the end of a migration, metrics. */
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/util.h"
 #include "service/job.h"
 #include "service/msg.h"
 #include "service/peers.h"
+#include "service/rundir.h"
 
 static json_t *status(const struct daemon *d)
 {
@@ -49,10 +51,23 @@ static void request(struct daemon *d, int sock, const json_t *m)
 
 void control_answer(struct daemon *d)
 {
-	int sock = -1, fds[MSG_MAX_FDS];
+	int from = accept4(d->control, NULL, NULL, SOCK_CLOEXEC), sock = -1, fds[MSG_MAX_FDS];
+	uid_t uid = 0;
 	json_t *m = NULL;
+	enum control_right right = from < 0 ? CONTROL_NONE : control_right(from, d->o->control_gid, &uid);
 
-	if (job_answer(d->control, status(d), &sock, &m, fds) != 2)
+	if (right == CONTROL_OWN) {
+		errands_add(d, from, uid);
+		return;
+	}
+	if (right == CONTROL_NONE) {
+		if (from >= 0) {
+			daemon_say(d, 2, "user %u has no right to use the control socket", uid);
+			close(from);
+		}
+		return;
+	}
+	if (job_answer_one(from, status(d), &sock, &m, fds) != 2)
 		return;
 	if (!strcmp(msg_str(m, "op", ""), "tell") && d->o->monitor)
 		monitor_add_job(d->o->monitor, TAKE_FD(sock), m);

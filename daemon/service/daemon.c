@@ -87,7 +87,7 @@ static int inherit(void *ctx, int sock, const struct events *ev, struct error *e
 	return s->o->recover(&s->o->serve_options, ev, e);
 }
 
-#define MAX_OWN (MAX_LISTENERS + 5 + 1024 + WAITING_MAX + MONITOR_MAX)
+#define MAX_OWN (MAX_LISTENERS + 5 + 1024 + WAITING_MAX + MONITOR_MAX + ERRANDS_MAX)
 
 /* Descriptors that a worker has no use for, ended by -1. */
 static void own_fds(const struct daemon *d, int own[MAX_OWN])
@@ -107,7 +107,7 @@ static void own_fds(const struct daemon *d, int own[MAX_OWN])
 	for (size_t i = 0; i < d->o->max_peers; i++) {
 		const struct worker *w = &d->peers[i].worker;
 
-		if (w->pid > 0 && n + 3 + WAITING_MAX + MONITOR_MAX < MAX_OWN) {
+		if (w->pid > 0 && n + 3 + WAITING_MAX + MONITOR_MAX + ERRANDS_MAX < MAX_OWN) {
 			own[n++] = w->sock;
 			own[n++] = w->pidfd;
 		}
@@ -117,6 +117,9 @@ static void own_fds(const struct daemon *d, int own[MAX_OWN])
 	for (size_t i = 0, k = monitor_poll(d->o->monitor, p); i < k; i++)
 		if (p[i].fd >= 0)
 			own[n++] = p[i].fd;
+	for (size_t i = 0; i < ERRANDS_MAX; i++)
+		if (d->errands[i].sock >= 0)
+			own[n++] = d->errands[i].sock;
 	own[n] = -1;
 }
 
@@ -382,6 +385,8 @@ static void reap(struct daemon *d)
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 		size_t i = 0;
 
+		if (errands_reaped(d, pid, status))
+			continue;
 		while (i < d->o->max_peers && d->peers[i].worker.pid != pid)
 			i++;
 		if (i < d->o->max_peers)
@@ -400,6 +405,7 @@ static void begin_end(struct daemon *d)
 		if (d->peers[i].worker.pid > 0)
 			worker_cancel(&d->peers[i].worker);
 	worker_cancel(&d->heir.worker);
+	errands_cancel(d);
 }
 
 static void reload(struct daemon *d)
@@ -457,12 +463,12 @@ static void once(struct daemon *d, struct pollfd *p)
 
 	n += waiting;
 	struct pollfd *heir = &p[n++], *monitor = &p[n];
-	size_t monitored = monitor_poll(d->o->monitor, monitor);
+	size_t monitored = monitor_poll(d->o->monitor, monitor), errands = n + monitored;
 
 	*heir = (struct pollfd){d->heir.worker.pid > 0 ? d->heir.worker.sock : -1, POLLIN, 0};
 	if (d->o->alive)
 		d->o->alive();
-	if (poll(p, n + monitored, wait_ms(d)) < 0)
+	if (poll(p, errands + errands_poll(d, p + errands), wait_ms(d)) < 0)
 		return;
 	if (heir->revents && !peer_message(d, &d->heir))
 		usleep(1000);
@@ -476,6 +482,7 @@ static void once(struct daemon *d, struct pollfd *p)
 	if (p[0].revents)
 		read_signals(d);
 	control_monitor(d, monitor, monitored);
+	errands_handle(d, p + errands);
 	if (p[1].revents)
 		control_answer(d);
 	hear(d, p + rooms, waiting);
@@ -505,7 +512,10 @@ int daemon_run(struct daemon_options *o, const int *listeners, size_t n, int con
 	for (size_t i = 0; i < n; i++)
 		fcntl(listeners[i], F_SETFL, fcntl(listeners[i], F_GETFL) | O_NONBLOCK);
 	d.peers = xcalloc(o->max_peers, sizeof(*d.peers));
-	cleanup_free struct pollfd *p = xcalloc(3 + n + o->max_peers + WAITING_MAX + MONITOR_MAX, sizeof(*p));
+	cleanup_free struct pollfd *p =
+		xcalloc(3 + n + o->max_peers + WAITING_MAX + MONITOR_MAX + ERRANDS_MAX, sizeof(*p));
+	for (size_t i = 0; i < ERRANDS_MAX; i++)
+		d.errands[i].sock = -1;
 
 	while (!d.ending ||
 	       ((d.n_peers || d.heir.worker.pid > 0) && now_ns() - d.ending < END_MS * 1000000ull)) {

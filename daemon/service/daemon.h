@@ -36,7 +36,10 @@ struct daemon_options {
 	struct serve_options serve_options;
 	void (*log)(int level, const char *text, const struct log_about *about);
 	struct monitor *monitor; /* NULL: nothing is counted */
-	/* SIGHUP: change what may change while it runs: all but max_peers and what is a pointer. */
+	int64_t control_gid;     /* who may ask for errands; -1: nobody */
+	const char *libdir;      /* for them; NULL: as it is found */
+	/* SIGHUP: change what may change while it runs: all but max_peers, control_gid and what is a pointer.
+	 */
 	int (*reload)(struct daemon_options *o, struct error *e);
 	/* Called at least so often, from the loop. */
 	void (*alive)(void);

@@ -28,3 +28,5 @@ void job_free(struct job *j);
  * message in *ret_msg and descriptors in
  * @ret_fds; else 0. */
 int job_answer(int listener, json_t *status, int *ret_sock, json_t **ret_msg, int *ret_fds);
+/* The same on a connection that has been accepted (-1: none), and is taken over. */
+int job_answer_one(int sock, json_t *status, int *ret_sock, json_t **ret_msg, int *ret_fds);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ferryd: where migrations arrive. */
 #include <errno.h>
+#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,7 @@
 struct ferryd_options {
 	struct opt_list listen;
 	bool insecure, help, version, check_config;
-	char *config, *libdir, *keys, *metrics;
+	char *config, *libdir, *keys, *metrics, *control_group;
 	int64_t verbosity, max_peers, max_per_host, first_byte, max_migrations, max_queue;
 };
 
@@ -46,6 +47,8 @@ static const struct opt rows[] = {
 	 "drop a peer that says nothing for so long"},
 	{"metrics", 0, OPT_STRING, 0, 0, AT(metrics), "WHERE", NULL, 0, 0, NULL,
 	 "serve metrics for Prometheus there: a loopback ADDR:PORT, or the path of a unix socket"},
+	{"control-group", 0, OPT_STRING, 0, 0, AT(control_group), "GROUP", NULL, 0, 0, NULL,
+	 "members of this group may use the control socket, for processes of their own"},
 	{"libdir", 'L', OPT_STRING, 0, 0, AT(libdir), "DIR", NULL, 0, 0, NULL,
 	 "where parasite and backends are"},
 	{"verbosity", 'v', OPT_LEVEL, 0, 0, AT(verbosity), "LEVEL", "3", 0, 4, NULL,
@@ -137,11 +140,23 @@ static int listeners(const struct ferryd_options *o, int *ret, struct error *e)
 	return (int)asked.n;
 }
 
+/* -1: none was named. */
+static int find_group(const struct ferryd_options *o, int64_t *ret, struct error *e)
+{
+	const struct group *g = o->control_group ? getgrnam(o->control_group) : NULL;
+
+	*ret = g ? (int64_t)g->gr_gid : -1;
+	return g || !o->control_group
+		       ? 0
+		       : error_say(e, ENOENT, "there is no group %s (--control-group)", o->control_group);
+}
+
 /* As far as it can be told beside a ferryd that runs: addresses are taken for a moment at a port of no
  * meaning. */
 static int check_config(const struct ferryd_options *o, struct error *e)
 {
 	cleanup_free char *host = NULL, *port = NULL;
+	int64_t gid;
 
 	static char *def[] = {"127.0.0.1"};
 	const struct opt_list asked = o->listen.n ? o->listen : (struct opt_list){def, 1};
@@ -162,6 +177,8 @@ static int check_config(const struct ferryd_options *o, struct error *e)
 		if (r < 0)
 			return r;
 	}
+	if (find_group(o, &gid, e) < 0)
+		return -e->code;
 	if (o->metrics && *o->metrics != '/') {
 		if (net_split(o->metrics, NULL, "0", &host, &port, e) < 0)
 			return -e->code;
@@ -233,7 +250,8 @@ static void alive(void)
 	sd_notify(0, "WATCHDOG=1");
 }
 
-static int serve(const struct ferryd_options *o, const int *socks, int n, int control, struct error *e)
+static int serve(const struct ferryd_options *o, const int *socks, int n, int control, int64_t gid,
+		 struct error *e)
 {
 	struct daemon_options d = {.max_peers = (unsigned)o->max_peers,
 				   .serve = migrate_serve,
@@ -242,6 +260,8 @@ static int serve(const struct ferryd_options *o, const int *socks, int n, int co
 				   .serve_options = {.journal_dir = rundir_path(),
 						     .link = {.keys_dir = o->keys, .insecure = o->insecure},
 						     .attended = rundir_has_job},
+				   .control_gid = gid,
+				   .libdir = o->libdir,
 				   .log = log_about,
 				   .reload = reload};
 	uint64_t watchdog_us = 0;
@@ -267,8 +287,12 @@ static int run(const struct ferryd_options *o, struct error *e)
 	cleanup_free char *path = xasprintf("%s/ferryd.sock", rundir_path());
 	cleanup_close int lock = -1, own = -1;
 	int socks[MAX_LISTEN], control = -1;
-	int r = rundir_lock(&lock, e), n = r < 0 ? r : given(o, socks, &control, e);
+	int64_t gid;
+	int r = find_group(o, &gid, e), n;
 
+	if (r >= 0)
+		r = rundir_lock(&lock, e);
+	n = r < 0 ? r : given(o, socks, &control, e);
 	if (n < 0)
 		return n;
 	if (control < 0)
@@ -278,7 +302,9 @@ static int run(const struct ferryd_options *o, struct error *e)
 		return error_prefix(e, "another ferryd may be running");
 	if (n == 0)
 		n = listeners(o, socks, e);
-	r = n < 0 ? n : serve(o, socks, n, control, e);
+	r = n < 0 ? n : gid >= 0 ? rundir_let_group(control, (gid_t)gid, e) : 0;
+	if (r >= 0)
+		r = serve(o, socks, n, control, gid, e);
 	if (own >= 0)
 		unlink(path);
 	return r;
@@ -302,8 +328,12 @@ int main(int argc, char **argv)
 	} else if (r == 0) {
 		cleanup_free char *libdir = o.libdir ? realpath(o.libdir, NULL) : NULL;
 
+		if (libdir) {
+			free(o.libdir);
+			o.libdir = TAKE_PTR(libdir);
+		}
 		if (o.libdir)
-			paths_set_libdir(libdir ? libdir : o.libdir);
+			paths_set_libdir(o.libdir);
 		r = o.check_config ? check_config(&o, &e) : run(&o, &e);
 	}
 	if (r < 0) {

@@ -236,6 +236,20 @@ int options_parse_argv(const struct opt_table *t, uint32_t verb, const char *ver
 	return r;
 }
 
+void options_each(const struct opt_table *t, int argc, char **argv,
+		  void (*each)(void *ctx, const struct opt *o, const char *value), void *ctx)
+{
+	cleanup_free struct option *longs = NULL;
+	cleanup_free char *letters = xcalloc(t->n + 2, 3);
+	int c;
+
+	getopt_tables(t, &longs, letters);
+	optind = opterr = 0;
+	while ((c = getopt_long(argc, argv, letters, longs, NULL)) != -1)
+		if (c != '?' && c != ':')
+			each(ctx, by_code(t, c), optarg);
+}
+
 /* The next line's option name and value ("" for none), both in place. Returns where the next line begins. */
 static char *split_line(char *line, char **ret_name, char **ret_value)
 {

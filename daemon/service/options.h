@@ -59,6 +59,9 @@ void options_deinit(const struct opt_table *t, void *values);
  * of the verb, for refusals. */
 int options_parse_argv(const struct opt_table *t, uint32_t verb, const char *verb_name, int argc, char **argv,
 		       void *values, int *ret_operand, struct error *e);
+/* Each option of a call that options_parse_argv has accepted, with its argument (NULL: none). */
+void options_each(const struct opt_table *t, int argc, char **argv,
+		  void (*each)(void *ctx, const struct opt *o, const char *value), void *ctx);
 /* One option a line, without dashes: "name", "name value" or "name=value"; # begins a comment, quotes keep
  * blanks. Options of other verbs are skipped. @missing_ok: no file is no error. */
 int options_parse_file(const struct opt_table *t, uint32_t verb, const char *path, bool missing_ok,

@@ -4,6 +4,7 @@
 #include <poll.h>
 
 #include "service/daemon.h"
+#include "service/errands.h"
 #include "service/status.h"
 #include "service/waiting.h"
 #include "service/worker.h"
@@ -28,6 +29,7 @@ struct daemon {
 	struct peer heir; /* sees to what the dead left behind */
 	uint64_t looked, swept;
 	uint64_t ending; /* since when; 0: not */
+	struct errand errands[ERRANDS_MAX];
 };
 
 void daemon_say(const struct daemon *d, int level, const char *fmt, ...)

@@ -12,6 +12,8 @@
 
 #include "base/util.h"
 
+#define OVERFLOW_UID 65534 /* what the kernel shows for users that have no number here: not one of them */
+
 const char *rundir_path(void)
 {
 	const char *dir = getenv("FERRY_RUN_DIR");
@@ -42,7 +44,8 @@ static int make_dir(const char *path, struct error *e)
 		return error_say(e, EPERM,
 				 "the run directory %s is not a directory of user %u (see FERRY_RUN_DIR)",
 				 path, geteuid());
-	if ((st.st_mode & 077) && chmod(path, 0700) < 0)
+	/* A group may pass through to the control socket (rundir_let_group). */
+	if ((st.st_mode & 067) && chmod(path, 0700) < 0)
 		return error_set(e, errno, "cannot close the run directory %s to others", path);
 	return 0;
 }
@@ -176,4 +179,45 @@ static int yes(void *ctx, const char *path, int sock)
 bool rundir_has_job(pid_t target)
 {
 	return target && rundir_each("jobs", target, yes, NULL) == 1;
+}
+
+enum control_right control_right(int sock, int64_t gid, uid_t *ret_uid)
+{
+	struct ucred who;
+	gid_t groups[1024];
+	socklen_t len = sizeof(who), size = sizeof(groups);
+
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &who, &len) < 0)
+		return CONTROL_NONE;
+	*ret_uid = who.uid;
+	if (who.uid == 0 || who.uid == geteuid())
+		return CONTROL_ALL;
+	if (gid < 0 || who.uid == OVERFLOW_UID)
+		return CONTROL_NONE;
+	if (who.gid == (gid_t)gid)
+		return CONTROL_OWN;
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERGROUPS, groups, &size) < 0)
+		return CONTROL_NONE;
+	for (size_t i = 0; i < size / sizeof(*groups); i++)
+		if (groups[i] == (gid_t)gid)
+			return CONTROL_OWN;
+	return CONTROL_NONE;
+}
+
+int rundir_let_group(int sock, gid_t gid, struct error *e)
+{
+	struct sockaddr_un a = {0};
+	socklen_t len = sizeof(a) - 1;
+	size_t n = strlen(rundir_path());
+
+	if (getsockname(sock, (struct sockaddr *)&a, &len) < 0 || a.sun_path[0] != '/')
+		return error_say(e, EINVAL,
+				 "the control socket has no path, and cannot be opened to a group");
+	if (chown(a.sun_path, (uid_t)-1, gid) < 0 || chmod(a.sun_path, 0660) < 0)
+		return error_set(e, errno, "open %s to group %u", a.sun_path, gid);
+	if (strncmp(a.sun_path, rundir_path(), n) || a.sun_path[n] != '/')
+		return 0;
+	if (chown(rundir_path(), (uid_t)-1, gid) < 0 || chmod(rundir_path(), 0710) < 0)
+		return error_set(e, errno, "open %s to group %u", rundir_path(), gid);
+	return 0;
 }

@@ -6,6 +6,7 @@
  * met.  The lock makes "is anyone at work on this target? then it is me" one step.
  */
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "base/error.h"
@@ -31,3 +32,16 @@ bool rundir_has_job(pid_t target);
  * connection that is closed afterwards. Stops when @each returns non-zero, and returns that. */
 int rundir_each(const char *subdir, pid_t target, int (*each)(void *ctx, const char *path, int sock),
 		void *ctx);
+
+/* Who is at the other end of a control socket? */
+enum control_right {
+	CONTROL_NONE,
+	CONTROL_OWN, /* member of the group: errands for processes of his own */
+	CONTROL_ALL, /* root, or the user that ferryd runs as */
+};
+/* @gid: of the group; -1: there is none. */
+enum control_right control_right(int sock, int64_t gid, uid_t *ret_uid);
+
+/* Members of the group may connect to @sock, a listening socket of a path: the path becomes theirs, and if it
+ * lies in the run directory they may pass through that. */
+int rundir_let_group(int sock, gid_t gid, struct error *e);
