@@ -21,6 +21,7 @@ struct restore {
 	struct skeletons skeletons;
 	struct host_object *objects;
 	size_t n_objects, cap_objects;
+	bool looked;  /* restore_look was content with the warm state */
 	bool changed; /* tree, layout or objects came in since the skeletons were synced */
 	bool unmade;  /* some of the tree may have no skeleton yet */
 	bool started;

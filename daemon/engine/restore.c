@@ -140,6 +140,23 @@ static int sync_objects(struct restore *r, struct error *e)
 	return 0;
 }
 
+static int check_records(struct restore *r, bool warm, struct error *e)
+{
+	error_phase(e, "check");
+	for (size_t i = 0; i < r->snapshot.n; i++) {
+		const struct snapshot_record *rec = &r->snapshot.r[i];
+		const struct state_kind *k = state_kind_find(rec->type);
+
+		if (!k || !k->check || (rec->warm && !warm))
+			continue;
+		int x = k->check(&r->rebuild, rec->pid, rec->tid, rec->message, e);
+
+		if (x < 0)
+			return x;
+	}
+	return 0;
+}
+
 static int sync_all(struct restore *r, struct error *e)
 {
 	uint64_t t0 = now_ns();
@@ -148,7 +165,7 @@ static int sync_all(struct restore *r, struct error *e)
 		return 0;
 	r->changed = false;
 	/* Before anything is made: what is known of files and CPU is the same in every round. */
-	int x = r->skeletons.tree->n ? 0 : restore_check(r, e);
+	int x = r->skeletons.tree->n ? 0 : check_records(r, !r->looked, e);
 
 	if (x >= 0 && !r->skeletons.tree->n)
 		x = hugetlb_check_free(&r->snapshot, e);
@@ -310,19 +327,28 @@ int restore_feed(struct restore *r, const struct record *rec, struct error *e)
 
 int restore_check(struct restore *r, struct error *e)
 {
-	error_phase(e, "check");
-	for (size_t i = 0; i < r->snapshot.n; i++) {
-		const struct snapshot_record *rec = &r->snapshot.r[i];
-		const struct state_kind *k = state_kind_find(rec->type);
+	return check_records(r, true, e);
+}
 
-		if (!k || !k->check)
-			continue;
-		int x = k->check(&r->rebuild, rec->pid, rec->tid, rec->message, e);
+int restore_look(struct restore *r, struct error *e)
+{
+	int x = check_records(r, true, e);
 
-		if (x < 0)
-			return x;
-	}
-	return 0;
+	if (x < 0)
+		snapshot_drop_warm(&r->snapshot);
+	r->looked = x >= 0;
+	return x;
+}
+
+uint64_t *restore_made_objects(const struct restore *r, size_t *ret_n)
+{
+	uint64_t *ids = xcalloc(r->n_objects + 1, sizeof(*ids));
+
+	*ret_n = 0;
+	for (size_t i = 0; i < r->n_objects; i++)
+		if (r->objects[i].origin == OBJECT_MADE && !r->objects[i].ghost)
+			ids[(*ret_n)++] = r->objects[i].id;
+	return ids;
 }
 
 static int check_pids(struct restore *r, struct error *e)
@@ -346,12 +372,10 @@ static int check_pids(struct restore *r, struct error *e)
 	return 0;
 }
 
-int restore_check_all(struct restore *r, struct error *e)
+int restore_check_places(struct restore *r, struct error *e)
 {
-	int x = restore_check(r, e);
+	int x = hugetlb_check_free(&r->snapshot, e);
 
-	if (x >= 0)
-		x = hugetlb_check_free(&r->snapshot, e);
 	return x < 0 ? x : check_pids(r, e);
 }
 

@@ -49,8 +49,14 @@ int restore_feed(struct restore *r, const struct record *rec, struct error *e);
 int restore_sync(struct restore *r, struct error *e);
 /* Can what was fed so far (warm records too) be rebuilt here? */
 int restore_check(struct restore *r, struct error *e);
-/* The same, and whether pids and huge pages are to be had just now. For a rehearsal: nothing is made. */
-int restore_check_all(struct restore *r, struct error *e);
+/* The same before anything else came in than warm records. They are of a program that runs on, so what they
+ * tell of a file may be over by now: when there is something to complain about they are forgotten, to be fed
+ * anew from a later look. */
+int restore_look(struct restore *r, struct error *e);
+/* Ids of the shared memory objects that were made here, none of which was there before; malloc'ed. */
+uint64_t *restore_made_objects(const struct restore *r, size_t *ret_n);
+/* Are pids and huge pages to be had just now? For a rehearsal: nothing is made. */
+int restore_check_places(struct restore *r, struct error *e);
 /* Post-copy: can a tree be started here before all of its pages have come? */
 bool lazy_possible(bool shared);
 /* @pid starts without these pages: @n / 2 pairs of start and end, ascending. */

@@ -439,12 +439,12 @@ int session_round(struct session *s, struct stream_out *out, bool layout, struct
 	return 0;
 }
 
-int session_put_warm(struct session *s, struct stream_out *out, struct error *e)
+static int take_warm(struct session *s, struct error *e)
 {
-	uint64_t t0 = now_ns();
 	int r = 0;
 
 	error_phase(e, "warm state");
+	snapshot_drop_warm(&s->snapshot);
 	s->snapshot.putting_warm = s->capture.warm = true;
 	for (size_t i = 0; state_kinds[i] && r >= 0; i++) {
 		const struct state_kind *k = state_kinds[i];
@@ -462,6 +462,14 @@ int session_put_warm(struct session *s, struct stream_out *out, struct error *e)
 		}
 	}
 	s->snapshot.putting_warm = s->capture.warm = false;
+	return r;
+}
+
+int session_put_warm(struct session *s, struct stream_out *out, struct error *e)
+{
+	uint64_t t0 = now_ns();
+	int r = session_confirm(s, take_warm, e);
+
 	for (size_t i = 0; i < s->snapshot.n && r >= 0; i++) {
 		const struct snapshot_record *x = &s->snapshot.r[i];
 

@@ -21,7 +21,9 @@
 #include "state/memory/named.h"
 #include "track/calls.h"
 
-#define ATTACH_TRIES 10
+#define ATTACH_TRIES   10
+#define LOOKS          6
+#define FIRST_PAUSE_US 5000u /* doubled after each look, up to 40 ms */
 /* One call of a backend may take so many times what a stop may. */
 #define BACKEND_TIMEOUTS 3
 
@@ -200,7 +202,24 @@ static bool any_new(const struct session *s)
 	return false;
 }
 
-int session_attach_new(struct session *s, enum session_when when, struct error *e)
+int session_confirm(struct session *s, int (*look)(struct session *s, struct error *e), struct error *e)
+{
+	for (unsigned n = 1;; n++) {
+		int r = look(s, e);
+
+		if (r != -ENOTSUP || n == LOOKS)
+			return r;
+		error_clear(e);
+		usleep(FIRST_PAUSE_US << MIN(n - 1, 3u));
+		r = tree_rescan(s->tree, session_gone, s, e);
+		if (r < 0)
+			return r;
+		if (r > 0)
+			s->tree_changed = true;
+	}
+}
+
+static int attach_new(struct session *s, enum session_when when, struct error *e)
 {
 	int r = any_new(s) && !s->opt.observe ? tree_check_sharing(s->tree, false, e) : 0;
 
@@ -217,6 +236,16 @@ int session_attach_new(struct session *s, enum session_when when, struct error *
 			((struct memory_process *)p->data)->fresh = true;
 	}
 	return r;
+}
+
+static int attach_new_warm(struct session *s, struct error *e)
+{
+	return attach_new(s, SESSION_WARM, e);
+}
+
+int session_attach_new(struct session *s, enum session_when when, struct error *e)
+{
+	return when == SESSION_WARM ? session_confirm(s, attach_new_warm, e) : attach_new(s, when, e);
 }
 
 /* A session or group leader that is dead can be stood in for at the destination; one that lives outside the
@@ -329,7 +358,7 @@ static int tell_hindrance(struct session *s)
 {
 	struct error why = ERROR_INIT;
 
-	if (check_all(s, &why) < 0)
+	if (session_confirm(s, check_all, &why) < 0)
 		events_log(s->events, 2, "as it is it could not be moved: %s", why.text);
 	return 0;
 }
@@ -359,7 +388,7 @@ int session_open(struct session **ret, const struct session_options *o, const st
 	if (r >= 0) {
 		s->capture.tree = s->tree;
 		s->root_start = s->tree->procs[0]->start_time;
-		r = o->observe ? tell_hindrance(s) : check_all(s, e);
+		r = o->observe ? tell_hindrance(s) : session_confirm(s, check_all, e);
 	}
 	error_phase(e, "start tracking");
 	if (r >= 0)

@@ -165,18 +165,28 @@ static int take_hello(struct arrival *a, const struct record *rec, struct error 
 	return r;
 }
 
+/* Round 0 has no pages: the source shows what state there is. What we say of it is for the source to decide
+ * upon. */
 static int end_of_round(struct arrival *a, const struct record *rec, struct error *e)
 {
+	struct error complaint = ERROR_INIT;
 	ProtobufCMessage *m;
 	int r = record_unpack(rec, &ferry__peer_round__descriptor, &m, e);
 
 	if (r < 0)
 		return r;
-	error_phase(e, "round %u", ((Ferry__PeerRound *)m)->n);
-	r = restore_sync(a->r, e);
-	if (r >= 0)
-		r = peer_send(&a->peer, FERRY__RECORD_TYPE__RECORD_PEER_ROUND_DONE, m, e);
+	Ferry__PeerRound done = FERRY__PEER_ROUND__INIT;
+
+	done.n = ((Ferry__PeerRound *)m)->n;
 	protobuf_c_message_free_unpacked(m, NULL);
+	error_phase(e, "round %u", done.n);
+	if (done.n > 0)
+		r = restore_sync(a->r, e);
+	else if (restore_look(a->r, &complaint) < 0)
+		done.complaint = complaint.text;
+	if (r >= 0)
+		r = peer_send(&a->peer, FERRY__RECORD_TYPE__RECORD_PEER_ROUND_DONE, &done.base, e);
+	error_clear(&complaint);
 	return r;
 }
 
@@ -221,6 +231,9 @@ static int become_ready(struct arrival *a, struct error *e)
 		r = machine_move(&a->machine, DEST_READY, e);
 	}
 	ready.prepare_ns = now_ns() - t0;
+	cleanup_free uint64_t *made = restore_made_objects(a->r, &ready.n_made_objects);
+
+	ready.made_objects = made;
 	error_phase(e, "ready");
 	return r < 0 ? r : peer_send(&a->peer, FERRY__RECORD_TYPE__RECORD_PEER_READY, &ready.base, e);
 }

@@ -17,6 +17,7 @@
 #include "engine/restore.h"
 #include "engine/source.h"
 #include "migrate/hello.h"
+#include "migrate/look.h"
 
 #define PROBE_BYTES (1u << 20)
 #define PROBE_NS    150000000u /* so long a batch has to take to be believed */
@@ -71,17 +72,9 @@ static int measure(struct peer *p, const struct migrate_options *o, uint64_t *re
 /* All but the pages of a first round; the destination says what it thinks of it. */
 static int show(struct peer *p, struct session *s, struct error *e)
 {
-	Ferry__PeerRound end = FERRY__PEER_ROUND__INIT;
 	int r = session_put_inventory(s, p->out, false, e);
 
-	if (r >= 0)
-		r = session_put_warm(s, p->out, e);
-	error_phase(e, "layout");
-	if (r >= 0)
-		r = session_put_layout(s, p->out, e);
-	if (r >= 0)
-		r = peer_send(p, FERRY__RECORD_TYPE__RECORD_PEER_ROUND_END, &end.base, e);
-	return r < 0 ? r : peer_expect(p, FERRY__RECORD_TYPE__RECORD_PEER_ROUND_DONE, NULL, NULL, e);
+	return r < 0 ? r : look_until_content(p, s, true, e);
 }
 
 static int greet(struct peer *p, const struct migrate_options *o, struct error *e)
@@ -199,12 +192,16 @@ static int answer(struct peer *p, struct restore *r, const struct record *rec, b
 
 	if (x < 0)
 		return x;
-	if (!*checked)
-		x = restore_check_all(r, e);
-	*checked = true;
-	if (x >= 0)
-		x = peer_send(p, FERRY__RECORD_TYPE__RECORD_PEER_ROUND_DONE, m, e);
+	struct error complaint = ERROR_INIT;
+	Ferry__PeerRound done = FERRY__PEER_ROUND__INIT;
+
+	done.n = ((Ferry__PeerRound *)m)->n;
 	protobuf_c_message_free_unpacked(m, NULL);
+	if (!*checked && (restore_look(r, &complaint) < 0 || restore_check_places(r, &complaint) < 0))
+		done.complaint = complaint.text;
+	*checked = !*done.complaint;
+	x = peer_send(p, FERRY__RECORD_TYPE__RECORD_PEER_ROUND_DONE, &done.base, e);
+	error_clear(&complaint);
 	return x;
 }
 

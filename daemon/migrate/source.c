@@ -23,8 +23,10 @@
 #include "migrate/doubt.h"
 #include "migrate/hello.h"
 #include "migrate/join.h"
+#include "migrate/look.h"
 #include "migrate/peer.h"
 #include "migrate/serve_pages.h"
+#include "state/memory/named.h"
 #include "state/sockets/tcp.h"
 
 struct migration {
@@ -39,6 +41,7 @@ struct migration {
 	bool tell_freeze; /* the destination wants to know */
 	bool asked;       /* the link is of no use any more */
 	uint64_t rtt_ns, sent_bytes;
+	Ferry__PeerReady *ready;
 	bool in_doubt; /* told to stop before the destination answered */
 };
 
@@ -285,7 +288,8 @@ static int commit(struct migration *m, struct error *e)
 	char kept[TCP_HOLD_NAME];
 
 	error_phase(e, "wait for ready");
-	int r = peer_expect(&m->peer, FERRY__RECORD_TYPE__RECORD_PEER_READY, NULL, NULL, e);
+	int r = peer_expect(&m->peer, FERRY__RECORD_TYPE__RECORD_PEER_READY, &ferry__peer_ready__descriptor,
+			    (ProtobufCMessage **)&m->ready, e);
 
 	if (r >= 0)
 		r = hooks_run(m->opt->session.hooks, "post-dump", m->s->root, e);
@@ -375,7 +379,7 @@ static int rounds(struct migration *m, struct error *e)
 	int r = session_put_inventory(m->s, m->peer.out, false, e);
 
 	if (r >= 0)
-		r = session_put_warm(m->s, m->peer.out, e);
+		r = look_until_content(&m->peer, m->s, false, e);
 	if (r >= 0)
 		r = session_rounds(m->s, m->peer.out, true, round_ack, m, e);
 	return r;
@@ -411,6 +415,7 @@ static int leave(struct migration *m, struct error *e)
 	if (r < 0)
 		return r;
 	/* It runs, whether or not this works. */
+	memory_remove_moved(&m->s->capture, m->ready->made_objects, m->ready->n_made_objects);
 	if (journal_drop_addresses(m->machine.journal, &link) < 0 || tcp_gone(m->uuid, &link) < 0)
 		events_log(m->events, 1, "%s", link.text);
 	error_clear(&link);
@@ -497,6 +502,8 @@ int migrate_run(const struct migrate_options *o, const struct events *ev, struct
 	if (r >= 0)
 		r = run(&m, e);
 	session_close(m.s);
+	if (m.ready)
+		ferry__peer_ready__free_unpacked(m.ready, NULL);
 	peer_deinit(&m.peer);
 	link_close(&m.link);
 	journal_free(m.machine.journal);

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Real programs, dumped and restored three times at work:   programs.sh [CASE]...
-# Each counts in a file and checks itself; what is not installed is skipped. /tmp and the like are shared by dump and restore.
+# Real programs, dumped and restored three times at work, or (NAME-moved) migrated three times:   programs.sh [CASE]...
+# Each counts in a file and checks itself; what is not installed is skipped. /tmp and the like are shared by both hosts.
 set -u
 for f in /proc/$$/fd/*; do
 	f=${f##*/}
@@ -26,32 +26,62 @@ counted() { [ "$(count)" -ge "$1" ]; }
 # It goes on counting from where it was.
 at_work() { within 20 counted $(($(count) + step)) || fail "it does not count any more: $(tail -n 3 "$dir/said" | tr '\n' '|')"; }
 
-# A connection in the moment before it is accepted is refused (docs/limits.md): then once more.
-dumped() {
+# taken VERB ARG...: where the program is. A connection in the moment before it is accepted is refused, and so is a lock that is held on
+# a file which both hosts share (docs/limits.md): then once more.
+at=A
+taken() {
 	local try
-	for try in 1 2 3 4 5; do
-		in_a "$ferry" dump -t "$pid" -D "$1" -o dump.log -v4 --ghost-limit 64M
-		[ $rc != 0 ] && grep -q 'Error: .* which is not accepted yet' "$dir/out" || break
+	for try in {1..20}; do
+		note "[$at] $*"
+		host_run $at timeout -k 2 90 "$ferry" "$@" -v4 --ghost-limit 64M >"$dir/out" 2>&1
+		rc=$?
+		[ $rc != 0 ] && grep -qE 'Error: .* (which is not accepted yet|has locked the file here)' "$dir/out" || break
 	done
-	[ $rc = 0 ] || fail "ferry dump failed ($rc): $(tail -n 1 "$dir/out")"
+	[ $rc = 0 ] || fail "ferry $1 failed ($rc): $(tail -n 1 "$dir/out")"
 }
 
+dumped_and_restored() {
+	mkdir "$dir/images.$1"
+	taken dump -t "$pid" -D "$dir/images.$1" -o dump.log
+	within 5 empty A || fail "something is left after the dump"
+	must_work "$ferry" restore -d -D "$dir/images.$1" -o restore.log -v4
+}
+
+# To the other host, that is; the daemons of both are started by the first time.
+moved() {
+	local to=B address=192.0.2.2
+	if [ "$1" = 1 ]; then
+		host_up B 20000 && host_link A B || fail "no second host"
+		host_run A "$bin/ferryd" --insecure --listen 192.0.2.1 </dev/null >>"$dir/ferryd-a.out" 2>&1 &
+		start_ferryd
+		within 10 host_run A sh -c 'grep -q " 0A " /proc/net/tcp' || fail "ferryd of A does not listen"
+	fi
+	[ $at = A ] || to=A address=192.0.2.1
+	taken migrate "$pid" --to $address --insecure -o "$dir/migrate.log" --on-stall stop
+	downtimes+=" $(sed -nE 's/.*downtime *([0-9.]+ *m?s).*/\1/p' "$dir/out" | tail -n 1),"
+	! alive $at || fail "it is still in $at"
+	at=$to
+}
+
+how=dumped_and_restored downtimes=
 three_times() {
 	local n
 	within 30 counted $step || fail "it does not count: $(tail -n 3 "$dir/said" | tr '\n' '|')"
 	for n in 1 2 3; do
-		mkdir "$dir/images.$n"
-		dumped "$dir/images.$n"
-		within 5 empty A || fail "something is left after the dump"
-		must_work "$ferry" restore -d -D "$dir/images.$n" -o restore.log -v4
-		alive A || fail "no process $pid after restore $n: $(tail -n 3 "$dir/said" | tr '\n' '|')"
+		$how $n
+		alive $at || fail "no process $pid in $at, time $n: $(tail -n 3 "$dir/said" | tr '\n' '|')"
 		at_work
 	done
 	: >"$dir/stop"
 	within 20 test -e "$dir/verdict" || fail "it gives no verdict: $(tail -n 3 "$dir/said" | tr '\n' '|')"
 	[ "$(cat "$dir/verdict")" = good ] || fail "it says: $(cat "$dir/verdict")"
-	within 10 empty A || fail "something is left at the end"
-	echo "counted to $(count)" >"$dir/summary"
+	if [ $how = moved ]; then
+		within 10 eval '! alive $at' || fail "it does not end"
+		echo "counted to $(count), downtimes ${downtimes%,}" >"$dir/summary"
+	else
+		within 10 empty A || fail "something is left at the end"
+		echo "counted to $(count)" >"$dir/summary"
+	fi
 }
 
 # Threads, and processes that get work through queues and locks.
@@ -410,4 +440,8 @@ case_rust() {
 	three_times
 }
 
-run_cases "python node java sqlite postgres gcc nginx cpp rust" "$@"
+every="python node java sqlite postgres gcc nginx cpp rust"
+for name in $every; do
+	eval "case_${name}_moved() { how=moved; case_$name; }"
+done
+run_cases "$every ${every// /-moved }-moved" "$@"

@@ -125,4 +125,43 @@ case_discarded() {
 	done
 }
 
-run_cases "sysv_id_taken sysv_key_taken sysv_still_here sysv_attached_here posix_shm_other_file posix_shm_outside discarded" "$@"
+# Moved, not copied: nothing stays at the source, so that nothing is in the way when the tree comes back.
+case_there_and_back() {
+	local name had
+	host_up B 20000 && host_link A B || fail "no second host"
+	start_ferryd
+	host_run A "$bin/ferryd" --insecure --listen 192.0.2.1 </dev/null >>"$dir/ferryd-a.out" 2>&1 &
+	within 10 host_run A sh -c 'grep -q " 0A " /proc/net/tcp' || fail "ferryd of A does not listen"
+	for name in sysv-shm posix-shm; do
+		start $name
+		had="$(segments A)$(files A)"
+		must_work "$ferry" migrate "$pid" --to 192.0.2.2 --insecure
+		[ -z "$(segments A)$(files A)" ] || fail "left at the source: $(segments A)$(files A)"
+		[ "$(segments B)$(files B)" = "$had" ] || fail "at the destination: $(segments B)$(files B)instead of $had"
+		host_run B timeout -k 2 60 "$ferry" migrate "$pid" --to 192.0.2.1 --insecure >"$dir/out" 2>&1 || fail "it does not come back: $(tail -n 1 "$dir/out")"
+		[ -z "$(segments B)$(files B)" ] || fail "left on the way back: $(segments B)$(files B)"
+		: >"$test/go"
+		within 30 test -e "$test/result" && [ "$(cat "$test/result")" = pass ] || fail "$name: $(cat "$test/result")"
+		within 5 gone A $name
+		remove_segments
+	done
+}
+
+# A file system that both hosts have: there is one file, and it stays.
+case_one_file_for_both() {
+	host_down
+	mkdir "$dir/common" && mount -t tmpfs tmpfs "$dir/common" || skip "no tmpfs"
+	trap 'host_down; umount "$dir/common"' EXIT
+	host_up A 1000 && host_up B 20000 && host_link A B || fail "no hosts"
+	start_ferryd
+	head -c 8192 /dev/zero >"$dir/common/file"
+	host_run A setsid bash -c 'for f in /proc/$$/fd/*; do f=${f##*/}; [ "$f" -le 2 ] || [ "$f" = 255 ] || eval "exec $f>&-"; done; exec "$@"' - "$holder" map "$dir/common/file" "$dir/mapped" </dev/null >/dev/null 2>&1
+	within 5 test -s "$dir/mapped" || fail "nobody maps it"
+	read -r pid <"$dir/mapped"
+	must_work "$ferry" migrate "$pid" --to 192.0.2.2 --insecure
+	alive B || fail "it did not arrive"
+	[ -e "$dir/common/file" ] || fail "the file of both was removed"
+	host_run B grep -q "common/file" "/proc/$pid/maps" || fail "it does not map the file any more"
+}
+
+run_cases "sysv_id_taken sysv_key_taken sysv_still_here sysv_attached_here posix_shm_other_file posix_shm_outside discarded there_and_back one_file_for_both" "$@"

@@ -41,6 +41,11 @@ int vma_describe(struct capture *c, pid_t pid, const struct proc_vma *v, Ferry__
 /* A process outside of the tree that maps this inode, with its name, or 0. */
 pid_t memory_outside_mapper(const struct tree *t, uint64_t dev, uint64_t ino, char comm[16]);
 
+/* moved.c: the tree runs at the destination and has ended here. Of the objects that were made there (@n ids),
+ * files on tmpfs and System V segments that nobody else has are removed here. Best effort: what stays is
+ * told. */
+void memory_remove_moved(const struct capture *c, const uint64_t *made, size_t n);
+
 /* --- destination ------------------------------------------------------------------------------------ */
 /* check: could it be made or used here?  create: descriptor and enum object_origin, or -errno.  finish: all
  * content is there and all processes have it mapped.  discard: the rebuild failed, @fd is what create made.
