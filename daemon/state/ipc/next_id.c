@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -23,9 +24,14 @@ static int ask_for_id(const char *what, int id, struct error *e)
 	return fd >= 0 && write(fd, text, n) == n ? 0 : error_set(e, errno, "ask for id %d in %s", id, path);
 }
 
-/* The effective ids alone, of this thread alone: the way back stays open. */
+/* The effective ids alone, of this thread alone: the way back stays open. The kernel takes any such change as
+ * a reason to forget the parent-death signal, by which a worker ends with its daemon, and that we may be
+ * dumped: PR_SET_PDEATHSIG(2const), PR_SET_DUMPABLE(2const). */
 static int make_as(uid_t uid, gid_t gid, key_t key, next_id_make make, void *ctx)
 {
+	int signal = 0, dumpable = prctl(PR_GET_DUMPABLE);
+
+	prctl(PR_GET_PDEATHSIG, &signal);
 	if (syscall(SYS_setresgid, KEEP_ID, gid, KEEP_ID) < 0)
 		return -errno;
 	int id = syscall(SYS_setresuid, KEEP_ID, uid, KEEP_ID) < 0 ? -errno : 0;
@@ -37,6 +43,8 @@ static int make_as(uid_t uid, gid_t gid, key_t key, next_id_make make, void *ctx
 	if (syscall(SYS_setresuid, KEEP_ID, getuid(), KEEP_ID) < 0 ||
 	    syscall(SYS_setresgid, KEEP_ID, getgid(), KEEP_ID) < 0)
 		abort(); /* going on with another's rights would be worse */
+	prctl(PR_SET_PDEATHSIG, signal);
+	prctl(PR_SET_DUMPABLE, dumpable == 1);
 	return id;
 }
 
