@@ -23,6 +23,7 @@
 
 #include "arch/arch.h"
 #include "base/util.h"
+#include "engine/allowance.h"
 #include "engine/kin.h"
 #include "engine/skeleton.h"
 #include "state/files/files.h"
@@ -236,8 +237,10 @@ static int copy_pages(struct process *p, const struct record *rec, struct error 
 
 static int feed_pages(struct restore *r, const struct record *rec, struct error *e)
 {
-	int x = sync_all(r, e);
+	int x = allowance_take(r, rec->run.flags & PAGE_RUN_ZERO ? 0 : rec->run.length, e);
 
+	if (x >= 0)
+		x = sync_all(r, e);
 	if (x < 0)
 		return x;
 	if (rec->run.space != SPACE_PROCESS)
@@ -312,10 +315,14 @@ int restore_feed(struct restore *r, const struct record *rec, struct error *e)
 		return x;
 	if (rec->type == FERRY__RECORD_TYPE__RECORD_INVENTORY) {
 		x = check_inventory((const Ferry__Inventory *)m, e);
-		if (x < 0) {
-			protobuf_c_message_free_unpacked(m, NULL);
-			return x;
-		}
+		if (x >= 0)
+			x = allowance_inventory(r, (const Ferry__Inventory *)m, e);
+	} else if (rec->type == FERRY__RECORD_TYPE__RECORD_TREE) {
+		x = allowance_tree(r, (const Ferry__Tree *)m, e);
+	}
+	if (x < 0) {
+		protobuf_c_message_free_unpacked(m, NULL);
+		return x;
 	}
 	if (rec->type == FERRY__RECORD_TYPE__RECORD_TREE || rec->type == FERRY__RECORD_TYPE__RECORD_MM ||
 	    rec->type == FERRY__RECORD_TYPE__RECORD_OBJECTS)

@@ -5,6 +5,7 @@
  * (EXITKILL: if it dies before the start, they die).
  */
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "base/error.h"
@@ -16,8 +17,15 @@
 struct restore;
 struct pager;
 
+/* 0: any. */
+struct restore_limits {
+	uint64_t memory; /* bytes: private memory of each process, and shared memory once */
+	uint64_t tasks;  /* processes and threads */
+};
+
 struct restore_options {
 	struct state_options state;
+	struct restore_limits limits;
 	bool leave_stopped; /* -s */
 	bool detached;      /* -d: the caller is going to end; the root is nobody's child from the start */
 	bool sibling;       /* -S: root becomes a sibling of the caller */

@@ -101,6 +101,7 @@ int session_put_inventory(struct session *s, struct stream_out *out, bool pre_du
 	inv.pre_dump = pre_dump;
 	inv.program = s->tree->procs[0]->comm;
 	inv.task_size = arch_task_size();
+	inv.memory = session_bytes(s);
 	return stream_put(out, FERRY__RECORD_TYPE__RECORD_INVENTORY, 0, 0, 0, &inv.base, e);
 }
 

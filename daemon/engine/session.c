@@ -312,7 +312,7 @@ static void forgo_tracking(struct session *s)
 }
 
 /* What a first round copies, by what /proc says of each process. */
-static uint64_t estimate_bytes(const struct session *s)
+uint64_t session_bytes(const struct session *s)
 {
 	uint64_t kb = 0, shared = 0;
 
@@ -404,7 +404,7 @@ int session_open(struct session **ret, const struct session_options *o, const st
 	s->tree_changed = true;
 	events_emit(ev, json_pack("{s:s,s:i,s:i,s:i,s:I,s:s}", "event", "start", "pid", s->root, "processes",
 				  (int)s->tree->n, "threads", (int)count_threads(s), "bytes",
-				  (json_int_t)estimate_bytes(s), "backend", s->backend_name));
+				  (json_int_t)session_bytes(s), "backend", s->backend_name));
 	*ret = s;
 	return 0;
 }

@@ -55,6 +55,8 @@ int session_round(struct session *s, struct stream_out *out, bool layout, struct
  * round, returns when the other side has it all. */
 int session_rounds(struct session *s, struct stream_out *out, bool layout,
 		   int (*ack)(void *ctx, unsigned round, struct error *e), void *ctx, struct error *e);
+/* About so many bytes of memory it has. */
+uint64_t session_bytes(const struct session *s);
 int session_put_inventory(struct session *s, struct stream_out *out, bool pre_dump, struct error *e);
 /* Warm records of kinds for the destination's checks. */
 int session_put_warm(struct session *s, struct stream_out *out, struct error *e);

@@ -11,6 +11,7 @@
 
 #include "base/urgent.h"
 #include "base/util.h"
+#include "engine/allowance.h"
 #include "engine/restore.h"
 #include "migrate/arrival.h"
 #include "migrate/fetch.h"
@@ -157,6 +158,7 @@ static int take_hello(struct arrival *a, const struct record *rec, struct error 
 		a->machine.journal = journal_new(a->dir, SIDE_DESTINATION, a->uuid);
 		r = machine_move(&a->machine, DEST_RECEIVING, e);
 	}
+	o.limits = a->opt->limits;
 	if (r >= 0)
 		r = restore_new(&a->r, &o, a->events, e);
 	if (r >= 0)
@@ -340,6 +342,8 @@ static int take_missing(struct arrival *a, const struct record *rec, struct erro
 	const Ferry__PeerMissing *list = (const Ferry__PeerMissing *)m;
 
 	r = restore_expect_missing(a->r, rec->pid, list->ranges, list->n_ranges, e);
+	if (r >= 0)
+		r = allowance_missing(a->r, e);
 	protobuf_c_message_free_unpacked(m, NULL);
 	return r;
 }
@@ -450,7 +454,7 @@ static int serve(struct arrival *a, struct error *e)
 	if (!rec.is_pages && rec.type == FERRY__RECORD_TYPE__RECORD_PEER_DONE)
 		return take_done(a, &rec, e);
 	if (!rec.is_pages && rec.type == FERRY__RECORD_TYPE__RECORD_PEER_CHECK)
-		return rehearsal_serve(&a->peer, &rec, a->events, e);
+		return rehearsal_serve(&a->peer, &rec, &a->opt->limits, a->events, e);
 	if (!rec.is_pages && rec.type == FERRY__RECORD_TYPE__RECORD_PEER_JOIN)
 		return take_join(a, &rec, e);
 	if (!rec.is_pages && rec.type == FERRY__RECORD_TYPE__RECORD_PEER_PAGES)

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/events.h"
+#include "engine/restore.h"
 #include "engine/session.h"
 #include "migrate/link.h"
 
@@ -34,5 +35,6 @@ struct serve_options {
 	 * again, which waits some seconds for a change); or -errno: no. NULL: always. */
 	int (*admit)(void *ctx, struct error *e);
 	void *admit_ctx;
+	struct restore_limits limits; /* of each migration */
 };
 int migrate_serve(int sock, const struct serve_options *o, const struct events *ev, struct error *e);

@@ -233,7 +233,8 @@ static int receive(struct peer *p, struct restore *r, struct error *e)
 	return checked ? 0 : x < 0 ? x : error_say(e, EPIPE, "the source ended the connection");
 }
 
-int rehearsal_serve(struct peer *p, const struct record *first, const struct events *ev, struct error *e)
+int rehearsal_serve(struct peer *p, const struct record *first, const struct restore_limits *l,
+		    const struct events *ev, struct error *e)
 {
 	struct restore_options o;
 	struct restore *r = NULL;
@@ -246,6 +247,7 @@ int rehearsal_serve(struct peer *p, const struct record *first, const struct eve
 		return x;
 	x = hello_accept((const Ferry__PeerHello *)m, &o, e);
 	protobuf_c_message_free_unpacked(m, NULL);
+	o.limits = *l;
 	if (x >= 0)
 		x = restore_new(&r, &o, ev, e);
 	hello_fill(&h, host, "");

@@ -12,4 +12,5 @@
 int rehearsal_run(const struct migrate_options *o, uint64_t duration_ms, const struct events *ev,
 		  struct error *e);
 /* Destination: @first is the CHECK that the peer began with. Nothing is made. */
-int rehearsal_serve(struct peer *p, const struct record *first, const struct events *ev, struct error *e);
+int rehearsal_serve(struct peer *p, const struct record *first, const struct restore_limits *l,
+		    const struct events *ev, struct error *e);

@@ -23,6 +23,8 @@ struct ferryd_options {
 	struct opt_list listen;
 	bool insecure, help, version, check_config;
 	char *config, *libdir, *keys, *metrics, *control_group;
+	uint64_t max_peer_memory;
+	int64_t max_peer_processes;
 	int64_t verbosity, max_peers, max_per_host, first_byte, max_migrations, max_queue;
 };
 
@@ -43,6 +45,10 @@ static const struct opt rows[] = {
 	 "let so many arrive at the same time; more wait"},
 	{"max-queue", 0, OPT_INT, 0, 0, AT(max_queue), "N", "32", 0, 500, "migrations",
 	 "let so many wait; more are refused"},
+	{"max-peer-memory", 0, OPT_SIZE, 0, 0, AT(max_peer_memory), "SIZE", NULL, 0, 0, "bytes, 0: any",
+	 "let each migration of a peer take so much memory here; one of a larger program is refused"},
+	{"max-peer-processes", 0, OPT_INT, 0, 0, AT(max_peer_processes), "N", NULL, 0, 1 << 22,
+	 "processes and threads, 0: any", "let each migration of a peer take so many of them here"},
 	{"first-byte", 0, OPT_INT, 0, 0, AT(first_byte), "S", "10", 1, 3600, "s",
 	 "drop a peer that says nothing for so long"},
 	{"metrics", 0, OPT_STRING, 0, 0, AT(metrics), "WHERE", NULL, 0, 0, NULL,
@@ -225,6 +231,8 @@ static struct {
 static void apply(const struct ferryd_options *o, struct daemon_options *d)
 {
 	d->admission = (struct admission_limits){(unsigned)o->max_migrations, (unsigned)o->max_queue};
+	d->serve_options.limits =
+		(struct restore_limits){o->max_peer_memory, (uint64_t)o->max_peer_processes};
 	d->max_per_host = (unsigned)o->max_per_host;
 	d->first_byte_ms = (int)o->first_byte * 1000;
 	d->log_level = (int)o->verbosity;
