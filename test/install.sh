@@ -48,7 +48,25 @@ there() {
 }
 there sbin/ferry sbin/ferryd "$libdir/ferry/parasite.bin" "$libdir/ferry/backends/*.so" include/ferry/dirty_backend.h \
 	share/bash-completion/completions/ferry share/zsh/site-functions/_ferry \
-	"lib/systemd/system/ferryd.service" "share/man/man1/ferry.1*" "share/man/man8/ferryd.8*"
+	share/bash-completion/completions/ferryd share/zsh/site-functions/_ferryd \
+	"lib/systemd/system/ferryd.service" "share/man/man1/ferry.1*" "share/man/man8/ferryd.8*" "share/man/man5/ferryd.conf.5*"
+# Each verb that works has a page, and each option that it shows is in it.
+for verb in $("$root/sbin/ferry" --help | sed -n 's/^  \([a-z-]*\) .*/\1/p' | grep -vx dedup); do
+	page=$root/share/man/man1/ferry-$verb.1
+	if [ ! -s "$page" ]; then
+		fail "no manual page of $verb"
+		continue
+	fi
+	missing=
+	for option in $("$root/sbin/ferry" "$verb" --help | grep -oE '^ {2,6}(-[a-zA-Z], )? *--[a-z-]+' | grep -oE -- '--[a-z-]+'); do
+		grep -qF -- "${option//-/\\-}\\fR" "$page" || missing="$missing $option"
+	done
+	[ -z "$missing" ] && ok "the manual page of $verb" || fail "the manual page of $verb lacks$missing"
+done
+if command -v mandoc >/dev/null; then
+	mandoc -T lint -W warning "$root"/share/man/man[158]/ferry* >"$stage/lint" 2>&1 && ok "mandoc finds nothing wrong" ||
+		fail "mandoc: $(head -n 1 "$stage/lint")"
+fi
 for file in "$root/sbin"/* "$root/$libdir/ferry/backends"/*.so; do
 	readelf -d "$file" 2>/dev/null | grep -qE 'R(UN)?PATH' && fail "${file#"$stage"} has a library path of the build"
 	grep -qaF "$build/lib" "$file" && fail "${file#"$stage"} names the build tree"
@@ -102,8 +120,10 @@ completes --to --images-dir ferry migrate --
 completes --images-dir --to ferry -v restore --
 completes $$ migrate ferry track $$
 completes trust restore ferry keys t
+got=$(bash -c '. "$0"; COMP_WORDS=(ferryd --max-p); COMP_CWORD=1; _ferryd; echo " ${COMPREPLY[*]} "' "$prefix/share/bash-completion/completions/ferryd")
+[[ $got == *" --max-peers "* && $got != *" --listen "* ]] && ok "completion of 'ferryd --max-p'" || fail "completion of 'ferryd --max-p' offers$got"
 if command -v zsh >/dev/null; then
-	zsh -n "$prefix/share/zsh/site-functions/_ferry" && ok "zsh reads its completion" || fail "zsh does not read its completion"
+	zsh -n "$prefix/share/zsh/site-functions/_ferry" && zsh -n "$prefix/share/zsh/site-functions/_ferryd" && ok "zsh reads its completion" || fail "zsh does not read its completion"
 fi
 echo "$good passed, $bad failed"
 [ $bad = 0 ]

@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 #include "cli/completion.h"
 #include "cli/errand.h"
+#include "cli/manual_verb.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -155,6 +156,8 @@ int cli_main(int argc, char **argv)
 		return 0;
 	}
 	/* For those who install it. */
+	if (!strcmp(name, "--manual") && argc == 3 && manual_verb(argv[2], stdout))
+		return fflush(stdout) || ferror(stdout) ? 1 : 0;
 	if (!strcmp(name, "--completion") && argc == 3 && completion_print(argv[2], stdout))
 		return fflush(stdout) || ferror(stdout) ? 1 : 0;
 	/* Options in front of the verb: the first word that is a verb is it. */

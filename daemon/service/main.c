@@ -13,6 +13,7 @@
 #include "migrate/recover.h"
 #include "service/daemon.h"
 #include "service/journald.h"
+#include "service/manual.h"
 #include "service/options.h"
 #include "service/rundir.h"
 
@@ -318,10 +319,35 @@ static int run(const struct ferryd_options *o, struct error *e)
 	return r;
 }
 
+/* For those who install it. */
+static bool print_parts(int argc, char **argv)
+{
+	if (argc == 3 && !strcmp(argv[1], "--completion"))
+		return completion_of("ferryd", &table, argv[2], stdout);
+	if (argc != 2 || strcmp(argv[1], "--manual"))
+		return false;
+	manual_head("ferryd.conf", 5, "configuration of ferryd", stdout);
+	puts(".SH SYNOPSIS\n.I " DEFAULT_CONFIG "\n.SH DESCRIPTION\n"
+	     "The options of\n.BR ferryd (8),\none a line, without dashes. A value stands behind the name, "
+	     "after blanks or an "
+	     "equals sign, in quotes if it has blanks itself;\n.B #\nbegins a comment. An option without a "
+	     "value is switched "
+	     "on by its name. What the command line says counts more.\n.PP\n.B \"ferryd "
+	     "\\-\\-check\\-config\"\n"
+	     "tells whether a file is good. SIGHUP has it read again.\n.SH OPTIONS");
+	manual_options(&table, 0, true, stdout);
+	puts(".SH EXAMPLE\n.nf\nlisten 192.0.2.1\nmax\\-migrations 4\nmax\\-peer\\-memory 16G\n.fi\n"
+	     ".SH \"SEE ALSO\"\n.BR ferryd (8),\n.BR ferry (1)");
+	return true;
+}
+
 int main(int argc, char **argv)
 {
 	struct ferryd_options o;
 	struct error e = ERROR_INIT;
+
+	if (print_parts(argc, argv))
+		return fflush(stdout) || ferror(stdout) ? 1 : 0;
 
 	call.argc = argc;
 	call.argv = argv;
