@@ -99,6 +99,9 @@ void job_abort(void);
 int job_check_abort(struct error *e); /* 0 or -ECANCELED with a text */
 
 /* System calls the libc of Debian 12 does not wrap. */
+#ifndef PIDFD_THREAD /* Linux 6.9; O_EXCL */
+#define PIDFD_THREAD 0200
+#endif
 int sys_pidfd_open(pid_t pid, unsigned flags);
 int sys_pidfd_getfd(int pidfd, int fd);
 int sys_pidfd_send_signal(int pidfd, int sig);

@@ -6,10 +6,12 @@
 #include "engine/source.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 
 #include "base/util.h"
 #include "parasite/region.h"
+#include "proto/task.pb-c.h"
 #include "state/files/files.h"
 
 #define BATCH_SPACE (64u << 10) /* per thread: mailbox, stack and the batches of all kinds */
@@ -73,7 +75,7 @@ static int take_thread(struct session *s, struct process *p, struct thread *t, b
 /* The leader asks for a flag of every descriptor. */
 static size_t region_size_of(const struct process *p)
 {
-	size_t size = (256u << 10) + p->n_threads * BATCH_SPACE + files_count(p->pid) * FD_SPACE;
+	size_t size = (256u << 10) + p->n_threads * BATCH_SPACE + files_count(process_living(p)) * FD_SPACE;
 
 	return PAGE_ROUND_UP(size);
 }
@@ -149,6 +151,41 @@ static int run_all(struct session *s, struct error *e)
 	return runner_run_all(w, b, n, e);
 }
 
+static ProtobufCMessage *copy_of(const ProtobufCMessage *m)
+{
+	size_t n = protobuf_c_message_get_packed_size(m);
+	cleanup_free uint8_t *bytes = xmalloc(n + 1);
+
+	protobuf_c_message_pack(m, bytes);
+	return protobuf_c_message_unpack(m->descriptor, NULL, n, bytes);
+}
+
+/* What can still be seen of a first thread that has ended, and of what it is asked when a signal is sent: it
+ * has the credentials of the others, and a name of its own.  Nothing of it is left that could do anything. */
+static void describe_ended_leader(struct session *s, const struct process *p)
+{
+	static const uint32_t kept[] = {FERRY__RECORD_TYPE__RECORD_CREDS, FERRY__RECORD_TYPE__RECORD_SCHED,
+					FERRY__RECORD_TYPE__RECORD_THREAD};
+
+	for (size_t i = 0; i < ARRAY_SIZE(kept); i++) {
+		const ProtobufCMessage *m = snapshot_find(s->capture.snapshot, kept[i], p->pid, p->living);
+		ProtobufCMessage *copy = m ? copy_of(m) : NULL;
+
+		if (!copy)
+			continue;
+		if (kept[i] == FERRY__RECORD_TYPE__RECORD_THREAD) {
+			Ferry__ThreadState *t = (Ferry__ThreadState *)copy;
+
+			t->robust_list = t->robust_list_len = t->clear_child_tid = t->rseq_addr = 0;
+			t->altstack_sp = t->altstack_size = 0;
+			t->altstack_flags = SS_DISABLE;
+			free(t->comm);
+			t->comm = xstrdup(p->comm);
+		}
+		snapshot_put(s->capture.snapshot, kept[i], p->pid, p->pid, copy);
+	}
+}
+
 int capture_state(struct session *s, struct error *e)
 {
 	struct tree *t = s->tree;
@@ -182,6 +219,9 @@ int capture_state(struct session *s, struct error *e)
 		for (size_t j = 0; j < t->procs[i]->n_threads && r >= 0; j++)
 			if (t->procs[i]->threads[j]->data)
 				r = take_thread(s, t->procs[i], t->procs[i]->threads[j], j == 0, e);
+	for (size_t i = 0; i < t->n && r >= 0; i++)
+		if (t->procs[i]->living)
+			describe_ended_leader(s, t->procs[i]);
 	return r;
 }
 

@@ -34,7 +34,9 @@ int session_leave_of(struct session *s, struct process *p, struct error *e)
 	struct page_set keep = PAGE_SET_INIT;
 	int r = 0;
 
-	if (!mp || !mp->mm || !mp->plan || s->memory->userfaults)
+	/* What serves the pages, and what handles their faults, finds the memory under the process's number.
+	 */
+	if (!mp || !mp->mm || !mp->plan || s->memory->userfaults || p->living)
 		return 0;
 	for (size_t i = 0; i < p->n_threads && r >= 0; i++)
 		r = keep_of_thread(&p->threads[i]->task, &keep, e);
@@ -50,6 +52,8 @@ int session_leave(struct session *s, struct error *e)
 
 	s->memory->leaves = !s->memory->userfaults;
 	s->memory->may_leave = s->opt.leave_shared;
+	for (size_t i = 0; i < s->tree->n; i++)
+		s->memory->may_leave &= !s->tree->procs[i]->living;
 	for (size_t i = 0; i < s->tree->n && r >= 0; i++) {
 		const struct memory_process *mp = s->tree->procs[i]->data;
 

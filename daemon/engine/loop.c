@@ -27,7 +27,7 @@ void session_count(struct session *s)
 
 	c->tasks = c->fds = 0;
 	for (size_t i = 0; i < s->tree->n; i++) {
-		cleanup_free char *path = xasprintf("/proc/%d/fd", s->tree->procs[i]->pid);
+		cleanup_free char *path = xasprintf("/proc/%d/fd", process_living(s->tree->procs[i]));
 		struct stat st;
 
 		c->tasks += (unsigned)s->tree->procs[i]->n_threads;

@@ -147,6 +147,21 @@ static int finish_thread(struct restore *r, struct process *p, struct thread *t,
 	return 0;
 }
 
+/* They were needed until now: all others were made by them. */
+static int end_leaders(struct restore *r, const Ferry__Tree *tree, struct error *e)
+{
+	int x = 0;
+
+	for (size_t i = 0; i < tree->n_processes && x >= 0; i++) {
+		const Ferry__TreeProcess *tp = tree->processes[i];
+		struct process *p = tp->leader_ended ? tree_find(r->skeletons.tree, tp->pid) : NULL;
+
+		if (p && p->n_threads > 1)
+			x = task_end_first(&p->threads[0]->task, WEXITSTATUS(tp->exit_status), e);
+	}
+	return x;
+}
+
 static int prepare_kinds(struct restore *r, struct error *e)
 {
 	for (size_t i = 0; state_kinds[i]; i++) {
@@ -224,6 +239,8 @@ int restore_prepare(struct restore *r, struct error *e)
 		for (size_t j = 0; j < p->n_threads && x >= 0 && p->state != PROCESS_ZOMBIE; j++)
 			x = finish_thread(r, p, p->threads[j], j == 0, e);
 	}
+	if (x >= 0)
+		x = end_leaders(r, tree, e);
 	if (x >= 0)
 		x = lazy_arm(r, e);
 	r->t_files = t1 - t0;

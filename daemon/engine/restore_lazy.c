@@ -39,6 +39,9 @@ static int leave_of(struct restore *r, const Ferry__TreeProcess *p, struct strea
 	struct page_set keep = PAGE_SET_INIT, may = PAGE_SET_INIT, left = PAGE_SET_INIT;
 	int x = 0;
 
+	/* What handles its faults finds the memory under its number. */
+	if (p->leader_ended)
+		return 0;
 	for (size_t i = 0; mm && i < mm->n_vmas; i++)
 		if (memory_may_stay(mm->vmas[i]))
 			page_set_add(&may, mm->vmas[i]->start, mm->vmas[i]->end);

@@ -62,10 +62,12 @@ Ferry__Tree *session_tree_message(struct session *s)
 		tp->start_time = p->start_time;
 		tp->tty = p->sid == p->pid ? terminal_of(p->pid) : 0;
 		tp->comm = xstrdup(p->comm);
-		tp->n_tids = p->n_threads;
-		tp->tids = xcalloc(p->n_threads, sizeof(*tp->tids));
+		tp->tids = xcalloc(p->n_threads + 1, sizeof(*tp->tids));
+		tp->leader_ended = p->living != 0;
+		if (tp->leader_ended)
+			tp->tids[tp->n_tids++] = p->pid;
 		for (size_t j = 0; j < p->n_threads; j++)
-			tp->tids[j] = p->threads[j]->task.tid;
+			tp->tids[tp->n_tids++] = p->threads[j]->task.tid;
 		t->processes[t->n_processes++] = tp;
 		mm[t->n_processes - 1] = p->data ? ((struct memory_process *)p->data)->mm : NULL;
 	}

@@ -130,8 +130,14 @@ bool session_vanished(const struct process *p)
 	struct error e = ERROR_INIT;
 
 	/* One that is exiting has no memory and no files any more, some time before it is a zombie. */
-	return proc_stat_read(p->pid, 0, &st, &e) < 0 || st.start_time != p->start_time || st.state == 'Z' ||
-	       st.state == 'X' || st.flags & PF_EXITING;
+	if (proc_stat_read(p->pid, 0, &st, &e) < 0 || st.start_time != p->start_time)
+		return true;
+	/* Its first thread may have ended long before the others. */
+	pid_t living = proc_living(p->pid);
+
+	if (living != p->pid && proc_stat_read(p->pid, living, &st, &e) < 0)
+		return true;
+	return st.state == 'Z' || st.state == 'X' || st.flags & PF_EXITING;
 }
 
 /* A process that ended while we looked at it is no failure, unless it is the root. */
@@ -321,7 +327,7 @@ uint64_t session_bytes(const struct session *s)
 		struct error ignore = ERROR_INIT;
 
 		if (s->tree->procs[i]->state == PROCESS_ZOMBIE ||
-		    proc_status_read(s->tree->procs[i]->pid, 0, &st, &ignore) < 0)
+		    proc_status_read(process_living(s->tree->procs[i]), 0, &st, &ignore) < 0)
 			continue;
 		kb += st.rss_anon_kb + st.swap_kb;
 		shared = MAX(shared, st.rss_shmem_kb); /* many map the same */

@@ -111,6 +111,16 @@ static void stop_all(struct restore *r, bool also_running)
 	}
 }
 
+static bool ended_first(const struct restore *r, const struct process *p)
+{
+	const Ferry__Tree *tree = tree_of(r);
+
+	for (size_t i = 0; i < tree->n_processes; i++)
+		if (tree->processes[i]->pid == p->pid)
+			return tree->processes[i]->leader_ended;
+	return false;
+}
+
 int restore_hold(struct restore *r, struct error *e)
 {
 	struct tree *t = r->skeletons.tree;
@@ -120,7 +130,8 @@ int restore_hold(struct restore *r, struct error *e)
 		for (size_t j = 0; j < t->procs[i]->n_threads; j++) {
 			struct process *p = t->procs[i];
 
-			if (p->state == PROCESS_ZOMBIE)
+			/* A zombie, or a first thread that has ended. */
+			if (p->state == PROCESS_ZOMBIE || (j == 0 && ended_first(r, p)))
 				continue;
 			int x = task_disown(&p->threads[j]->task, e);
 
@@ -133,14 +144,21 @@ int restore_hold(struct restore *r, struct error *e)
 	return 0;
 }
 
+static struct task *first_living(const struct process *p)
+{
+	size_t i = p->n_threads > 1 && p->threads[0]->task.state == TASK_GONE;
+
+	return &p->threads[i]->task;
+}
+
 static void swallow_stops(struct tree *t, struct error *e)
 {
 	for (size_t i = 0; i < t->n; i++)
-		if (t->procs[i]->held && task_swallow_stop(&t->procs[i]->threads[0]->task, e) < 0)
+		if (t->procs[i]->held && task_swallow_stop(first_living(t->procs[i]), e) < 0)
 			t->procs[i]->held = false;
 	for (size_t i = 0; i < t->n; i++)
 		if (t->procs[i]->held)
-			(void)task_swallow_stop_end(&t->procs[i]->threads[0]->task, e);
+			(void)task_swallow_stop_end(first_living(t->procs[i]), e);
 }
 
 int restore_start(struct restore *r, pid_t *ret_root, struct error *e)

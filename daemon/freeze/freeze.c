@@ -94,7 +94,7 @@ static void let_vfork_children_go(struct tree *tree, struct process *parent, str
 			continue;
 		struct task *t = &p->threads[0]->task;
 
-		if (!t->seized || sys_kcmp(parent->pid, p->pid, KCMP_VM, 0, 0) != 0)
+		if (!t->seized || sys_kcmp(process_living(parent), process_living(p), KCMP_VM, 0, 0) != 0)
 			continue;
 		if (t->state == TASK_STOPPED ||
 		    (t->state == TASK_RUNNING && task_wait_stopped(t, 0, &slow) == 0))

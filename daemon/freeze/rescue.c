@@ -319,22 +319,22 @@ static bool read_target(pid_t pid, uint64_t addr, void *p, size_t size)
 
 /* The batch it was given goes on although the giver is dead: stopped between a call and the note of its
  * result, a descriptor would be lost. */
-static void let_batch_end(const struct region_entry *region)
+static void let_batch_end(const struct region_entry *region, pid_t tid)
 {
 	uint32_t words[2];
 
-	for (int i = 0; i < 200 && read_target(region->pid, region->busy, words, sizeof(words)); i++) {
+	for (int i = 0; i < 200 && read_target(tid, region->busy, words, sizeof(words)); i++) {
 		if (words[0] == words[1])
 			return;
 		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 	}
 }
 
-static void take_undo_list(struct region_entry *region)
+static void take_undo_list(struct region_entry *region, pid_t tid)
 {
 	int32_t list[1 + MAX_FDS];
 
-	if (!region->list || !read_target(region->pid, region->list, list, sizeof(list)))
+	if (!region->list || !read_target(tid, region->list, list, sizeof(list)))
 		return;
 	for (int32_t i = 0; i < list[0] && i < MAX_FDS && region->n_fds < MAX_FDS; i++)
 		if (list[1 + i] >= 0)
@@ -358,7 +358,7 @@ static bool is_new_uffd(pid_t pid, int fd)
 }
 
 /* Our userfaultfds by what they are: the number of one was not known yet when the worker died. */
-static void find_uffds(pid_t pid, pid_t tid, struct region_entry *region)
+static void find_uffds(pid_t tid, struct region_entry *region)
 {
 	cleanup_free int *fds = NULL;
 	struct error ignore = ERROR_INIT;
@@ -367,7 +367,7 @@ static void find_uffds(pid_t pid, pid_t tid, struct region_entry *region)
 	if (proc_fds(tid, &fds, &n, &ignore) < 0)
 		return;
 	for (size_t i = 0; i < n && region->n_fds < MAX_FDS; i++)
-		if (is_new_uffd(pid, fds[i]))
+		if (is_new_uffd(tid, fds[i]))
 			region->fds[region->n_fds++] = fds[i];
 }
 
@@ -376,7 +376,7 @@ static void resolve_fds(struct task *t, struct region_entry *region)
 	for (unsigned i = 0; i < region->n_fds; i++)
 		if (region->fds[i] == RESCUE_UFFD) {
 			region->fds[i] = region->fds[--region->n_fds];
-			find_uffds(t->pid, t->tid, region);
+			find_uffds(t->tid, region);
 			return;
 		}
 }
@@ -408,7 +408,7 @@ static int cure_process(struct patient *p, size_t n, struct region_entry *region
 	int r, cured = 0;
 
 	if (region && region->list)
-		let_batch_end(region);
+		let_batch_end(region, n && p[0].entry ? p[0].entry->tid : region->pid);
 
 	for (size_t i = 0; i < n; i++) {
 		pid_t pid = p[i].entry ? p[i].entry->pid : region->pid;
@@ -430,7 +430,7 @@ static int cure_process(struct patient *p, size_t n, struct region_entry *region
 		if (p[i].entry && p[i].entry->spin_armed)
 			(void)ptrace(PTRACE_POKEDATA, stopped->tid, p[i].entry->spin, 0L);
 	if (region && stopped && region_there(region, stopped->tid))
-		take_undo_list(region);
+		take_undo_list(region, stopped->tid);
 	if (region && stopped)
 		resolve_fds(stopped, region);
 	if (region && stopped)

@@ -60,7 +60,7 @@ static size_t search(const struct order *o, pid_t pid, const struct process **re
 	*ret_same = NULL;
 	while (low < high) {
 		size_t mid = (low + high) / 2;
-		int c = sys_kcmp(pid, o->p[mid]->pid, KCMP_VM, 0, 0);
+		int c = sys_kcmp(pid, process_living(o->p[mid]), KCMP_VM, 0, 0);
 
 		if (c == 0) {
 			*ret_same = o->p[mid];
@@ -98,9 +98,9 @@ static int sort(const struct tree *t, struct order *o, struct error *e)
 
 		if (p->state == PROCESS_ZOMBIE)
 			continue;
-		size_t at = search(o, p->pid, &same);
+		size_t at = search(o, process_living(p), &same);
 
-		if (same && for_good(same->pid, p->pid))
+		if (same && for_good(process_living(same), process_living(p)))
 			return error_say(e, ENOTSUP,
 					 "pid %d and pid %d share one memory (clone(2) with CLONE_VM), which "
 					 "cannot be moved",

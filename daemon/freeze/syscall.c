@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -287,4 +288,25 @@ int task_syscall(struct task *t, long nr, const uint64_t args[6], int64_t *ret, 
 	int undo = t->skeleton ? 0 : task_put_back(t, e);
 
 	return r ? r : undo;
+}
+
+int task_end_first(struct task *t, int status, struct error *e)
+{
+	uint64_t limit = now_ns() + LOOP_TIMEOUT_MS * 1000000ull;
+	struct error gone = ERROR_INIT;
+	struct proc_stat st;
+	int r = prepare(t, SYS_exit, (uint64_t[6]){(uint64_t)status}, e);
+
+	if (r == 0)
+		r = task_resume(t, PTRACE_CONT, 0, e);
+	/* waitpid(2) has nothing to tell of it as long as others live. */
+	while (r == 0 && proc_stat_read(t->pid, t->tid, &st, &gone) >= 0 && st.state != 'Z' &&
+	       st.state != 'X') {
+		if (now_ns() > limit)
+			return error_say(e, ETIMEDOUT, "pid %d: its first thread did not end", t->pid);
+		nanosleep(&(struct timespec){.tv_nsec = IN_LOOP_NS}, NULL);
+	}
+	if (r == 0)
+		t->state = TASK_GONE;
+	return r;
 }

@@ -94,6 +94,10 @@ int task_set_mask(struct task *t, uint64_t mask, struct error *e);
 int task_syscall(struct task *t, long nr, const uint64_t args[6], int64_t *ret, task_new_child_fn on_child,
 		 void *ctx, struct error *e);
 
+/* Let this thread of a skeleton, its first, end by itself while the others stay: it is TASK_GONE afterwards,
+ * and nothing is to be collected of it before those have ended. */
+int task_end_first(struct task *t, int status, struct error *e);
+
 /* Let a stopped task run (PTRACE_CONT with no signal). */
 int task_cont(struct task *t, struct error *e);
 /* Restore (if saved) and detach: runs, or is in group stop again if it was.

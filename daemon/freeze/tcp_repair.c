@@ -53,13 +53,14 @@ static bool is_tcp(int fd)
 
 unsigned tcp_repair_end(pid_t pid, bool rebuilt)
 {
-	cleanup_close int pidfd = sys_pidfd_open(pid, 0);
+	pid_t living = proc_living(pid);
+	cleanup_close int pidfd = sys_pidfd_open(living, living == pid ? 0 : PIDFD_THREAD);
 	cleanup_free int *fds = NULL;
 	struct error ignore = ERROR_INIT;
 	unsigned ended = 0;
 	size_t n = 0;
 
-	if (pidfd < 0 || proc_fds(pid, &fds, &n, &ignore) < 0)
+	if (pidfd < 0 || proc_fds(living, &fds, &n, &ignore) < 0)
 		return 0;
 	for (size_t i = 0; i < n; i++) {
 		cleanup_close int copy = sys_pidfd_getfd(pidfd, fds[i]);

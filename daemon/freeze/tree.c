@@ -41,6 +41,8 @@ static void process_free(struct process *p)
 	free(p->threads);
 	if (p->pidfd >= 0)
 		close(p->pidfd);
+	if (p->living_fd > 0)
+		close(p->living_fd);
 	free(p);
 }
 
@@ -184,15 +186,21 @@ static struct process *take_old(struct scan *s, pid_t pid, uint64_t start_time)
 	return s->old[lo];
 }
 
-/* Merge: both lists have the leader first and the others ascending. */
+/* Merge: both lists have the leader first, if it has not ended, and the others ascending. */
 static int update_threads(struct process *p, const pid_t *tids, size_t n)
 {
 	struct thread **list = xcalloc(n ? n : 1, sizeof(struct thread *));
 	size_t have = 0;
 	int changes = 0;
 
+	if (p->n_threads && n && p->threads[0]->task.tid == p->pid && tids[0] != p->pid) {
+		p->threads[0]->task.state = TASK_GONE;
+		thread_free(p->threads[have++]);
+		changes++;
+	}
 	for (size_t i = 0; i < n; i++) {
-		while (have < p->n_threads && have > 0 && p->threads[have]->task.tid < tids[i]) {
+		while (have < p->n_threads && p->threads[have]->task.tid != p->pid &&
+		       p->threads[have]->task.tid < tids[i]) {
 			thread_free(p->threads[have++]);
 			changes++;
 		}
@@ -225,8 +233,31 @@ static void take_stat(struct process *p, const struct proc_stat *s)
 		p->state = PROCESS_ZOMBIE;
 	else if (s->state != 't') /* held by us: as it was */
 		p->state = s->state == 'T' ? PROCESS_STOPPED : PROCESS_ALIVE;
-	if (dead && p->n_threads)
-		p->threads[0]->task.state = TASK_GONE; /* a dead leader whose threads live on, or a zombie */
+	if (p->state == PROCESS_ZOMBIE && p->n_threads)
+		p->threads[0]->task.state = TASK_GONE;
+}
+
+/* A first thread that has ended is none of the threads, unless it is all there is. */
+static size_t drop_ended_leader(const struct proc_stat *s, pid_t *tids, size_t n)
+{
+	if (s->state != 'Z' || n < 2 || tids[0] != s->pid)
+		return n;
+	memmove(tids, tids + 1, --n * sizeof(*tids));
+	return n;
+}
+
+static void find_living(struct process *p)
+{
+	pid_t now = p->state != PROCESS_ZOMBIE && p->n_threads && p->threads[0]->task.tid != p->pid
+			    ? p->threads[0]->task.tid
+			    : 0;
+
+	if (now == p->living)
+		return;
+	if (p->living_fd > 0)
+		close(p->living_fd);
+	p->living = now;
+	p->living_fd = now ? sys_pidfd_open(now, PIDFD_THREAD) : 0;
 }
 
 static int visit(struct scan *s, pid_t pid, struct process *parent, struct error *e)
@@ -254,8 +285,9 @@ static int visit(struct scan *s, pid_t pid, struct process *parent, struct error
 	p->parent = parent;
 	enum process_state before = p->state;
 
-	s->changes += update_threads(p, tids, n);
+	s->changes += update_threads(p, tids, drop_ended_leader(&stat, tids, n));
 	take_stat(p, &stat);
+	find_living(p);
 	if (p->state != PROCESS_ZOMBIE && p->pidfd < 0) {
 		int fd = sys_pidfd_open(pid, 0);
 

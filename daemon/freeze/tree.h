@@ -19,7 +19,7 @@ enum process_state {
 };
 
 struct thread {
-	struct task task; /* task.tid is the thread id; threads[0] is the leader */
+	struct task task; /* task.tid is the thread id; threads[0] is the leader, if that has not ended */
 	struct process *process;
 	void *data; /* of the engine (runner of this thread) */
 };
@@ -27,16 +27,31 @@ struct thread {
 struct process {
 	pid_t pid, ppid, pgid, sid;
 	enum process_state state;
-	int exit_status;     /* zombies: wait status as /proc/PID/stat field 52 has it */
+	int exit_status; /* zombies, and a leader that ended: wait status as in /proc/PID/stat, field 52 */
 	uint64_t start_time; /* field 22: tells a reused pid */
 	char comm[16];
 	struct process *parent; /* NULL for the root */
 	struct thread **threads;
 	size_t n_threads;
-	int pidfd;  /* owned; -1 for zombies */
-	bool held;  /* a skeleton for which a SIGSTOP of ours waits (engine/start.c) */
-	void *data; /* of the engine: the parasite region of this process and its bookkeeping */
+	int pidfd;     /* owned; -1 for zombies */
+	pid_t living;  /* 0, or the leader has ended and others run: one of those, see process_living() */
+	int living_fd; /* owned: a pidfd of that thread; 0: none */
+	bool held;     /* a skeleton for which a SIGSTOP of ours waits (engine/start.c) */
+	void *data;    /* of the engine: the parasite region of this process and its bookkeeping */
 };
+
+/* When its first thread has ended, /proc and the kernel show nothing of a process's memory and files under
+ * its own number: then it goes by that of a living thread. */
+static inline pid_t process_living(const struct process *p)
+{
+	return p->living ? p->living : p->pid;
+}
+
+/* The same for pidfd_getfd(2). */
+static inline int process_living_fd(const struct process *p)
+{
+	return p->living_fd > 0 ? p->living_fd : p->pidfd;
+}
 
 struct tree {
 	struct process **procs; /* parents first; procs[0] is the root */

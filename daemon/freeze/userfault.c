@@ -77,7 +77,7 @@ void userfaults_let_monitors_go(struct tree *tree, const struct task *stuck, boo
 	for (size_t i = 0; tree->userfaults && i < tree->n; i++) {
 		struct process *p = tree->procs[i];
 
-		if (p->state == PROCESS_ZOMBIE || !has_userfaultfd(p->pid))
+		if (p->state == PROCESS_ZOMBIE || !has_userfaultfd(process_living(p)))
 			continue;
 		for (size_t j = 0; j < p->n_threads; j++) {
 			struct task *t = &p->threads[j]->task;

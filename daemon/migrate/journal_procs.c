@@ -17,10 +17,14 @@ static char state_of(const struct journal_process *p)
 	struct proc_stat st;
 	struct error ignore = ERROR_INIT;
 
-	if (!p->start || proc_stat_read(p->pid, 0, &st, &ignore) < 0 || st.start_time != p->start ||
-	    st.state == 'Z' || st.state == 'X')
+	if (!p->start || proc_stat_read(p->pid, 0, &st, &ignore) < 0 || st.start_time != p->start)
 		return 0;
-	return st.state;
+	/* Its first thread may have ended before others. */
+	pid_t living = proc_living(p->pid);
+
+	if (living != p->pid && proc_stat_read(p->pid, living, &st, &ignore) < 0)
+		return 0;
+	return st.state == 'Z' || st.state == 'X' ? 0 : st.state;
 }
 
 size_t journal_alive(const struct journal *j)

@@ -34,6 +34,19 @@ int proc_threads(pid_t pid, pid_t **ret, size_t *ret_n, struct error *e)
 	return 0;
 }
 
+pid_t proc_living(pid_t pid)
+{
+	cleanup_free pid_t *tids = NULL;
+	struct error ignore = ERROR_INIT;
+	struct proc_stat st;
+	size_t n = 0;
+
+	if (proc_stat_read(pid, 0, &st, &ignore) < 0 || st.state != 'Z' || st.num_threads < 2 ||
+	    proc_threads(pid, &tids, &n, &ignore) < 0)
+		return pid;
+	return n > 1 && tids[0] == pid ? tids[1] : n && tids[0] != pid ? tids[0] : pid;
+}
+
 struct list {
 	pid_t *v;
 	size_t n, cap;

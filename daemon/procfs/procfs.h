@@ -108,6 +108,9 @@ void proc_maps_deinit(struct proc_maps *m);
 /* Thread ids of a process, leader first, others ascending; child pids of all threads (task/TID/children),
  * ascending. malloc'ed. */
 int proc_threads(pid_t pid, pid_t **ret, size_t *ret_n, struct error *e);
+/* What a process goes by where its own number shows nothing: a thread, when the first one has ended; else
+ * @pid. */
+pid_t proc_living(pid_t pid);
 int proc_children(pid_t pid, pid_t **ret, size_t *ret_n, struct error *e);
 /* All processes, ascending. */
 int proc_pids(pid_t **ret, size_t *ret_n, struct error *e);

@@ -129,7 +129,7 @@ void files_drop_extra(struct capture *c)
 /* --- identity ----------------------------------------------------------------------------------------- */
 
 /* Where an equal one is, or would have to be put. 1: found, 0: not, -errno. */
-static int bucket_search(const struct files_capture *f, const struct ofd_bucket *b, pid_t pid, int fd,
+static int bucket_search(const struct files_capture *f, const struct ofd_bucket *b, pid_t living, int fd,
 			 size_t *ret_at, struct error *e)
 {
 	size_t low = 0, high = b->n;
@@ -137,14 +137,14 @@ static int bucket_search(const struct files_capture *f, const struct ofd_bucket 
 	while (low < high) {
 		size_t mid = (low + high) / 2;
 		const struct ofd *o = &f->ofds[b->v[mid]];
-		int order = sys_kcmp(pid, o->pid, KCMP_FILE, fd, o->extra >= 0 ? o->extra : o->fd);
+		int order = sys_kcmp(living, o->living, KCMP_FILE, fd, o->extra >= 0 ? o->extra : o->fd);
 
 		if (order == 0) {
 			*ret_at = mid;
 			return 1;
 		}
 		if (order < 0 && f->frozen)
-			return error_set(e, -order, "pid %d fd %d: comparing with pid %d fd %d", pid, fd,
+			return error_set(e, -order, "pid %d fd %d: comparing with pid %d fd %d", living, fd,
 					 o->pid, o->fd);
 		/* Of a running target either may be gone by now: any place will do. */
 		if (order == 1)
@@ -165,9 +165,10 @@ static void bucket_insert(struct ofd_bucket *b, size_t at, uint32_t value)
 }
 
 /* Description behind number @fd of @pid, of which @copy is our copy; made if new. 1: it is new, 0, -errno. */
-static int identify(struct files_capture *f, pid_t pid, int fd, int copy, uint32_t *ret, struct error *e)
+static int identify(struct files_capture *f, pid_t pid, pid_t living, int fd, int copy, uint32_t *ret,
+		    struct error *e)
 {
-	struct ofd o = {.pid = pid, .fd = fd, .seen_pid = pid, .seen_fd = fd, .extra = -1};
+	struct ofd o = {.pid = pid, .living = living, .fd = fd, .seen_pid = pid, .seen_fd = fd, .extra = -1};
 
 	if (fstat(copy, &o.st) < 0)
 		return error_set(e, errno, "pid %d fd %d: fstat", pid, fd);
@@ -190,7 +191,7 @@ static int identify(struct files_capture *f, pid_t pid, int fd, int copy, uint32
 	if (b->n && S_ISSOCK(o.st.st_mode) && !(o.flags & O_PATH))
 		found = 1; /* a socket cannot be opened a second time */
 	else if (b->n)
-		found = bucket_search(f, b, pid, fd, &at, e);
+		found = bucket_search(f, b, living, fd, &at, e);
 	if (found < 0)
 		return found;
 	if (found) {
@@ -273,7 +274,7 @@ static int read_link(struct files_capture *f, struct ofd *o, struct error *e)
 	struct link_cache *l = &f->links[*slot - 1];
 	char path[64];
 
-	snprintf(path, sizeof(path), "/proc/%d/fd/%d", o->pid, o->extra >= 0 ? o->extra : o->fd);
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", o->living, o->extra >= 0 ? o->extra : o->fd);
 	int r = readlink_at(AT_FDCWD, path, &o->link);
 
 	if (r < 0) {
@@ -342,7 +343,7 @@ int files_copy_of(struct capture *c, const struct ofd *o, struct error *e)
 	}
 	struct process *p = tree_find(c->tree, o->pid);
 	cleanup_close int own = p && p->pidfd >= 0 ? -1 : sys_pidfd_open(o->pid, 0);
-	int copy = sys_pidfd_getfd(own >= 0 || !p ? own : p->pidfd, o->fd);
+	int copy = sys_pidfd_getfd(own >= 0 || !p ? own : process_living_fd(p), o->fd);
 
 	return copy < 0 ? error_set(e, -copy, "pid %d fd %d: copying it with pidfd_getfd", o->pid, o->fd)
 			: copy;
@@ -360,7 +361,7 @@ static int scan_number(struct files_capture *f, struct fd_table *t, int pidfd, i
 	if (copy < 0)
 		return error_set(e, -copy, "pid %d fd %d: copying it with pidfd_getfd", t->pid, fd);
 	uint32_t index = 0;
-	int is_new = identify(f, t->pid, fd, copy, &index, e);
+	int is_new = identify(f, t->pid, t->living, fd, copy, &index, e);
 
 	if (is_new < 0)
 		return is_new;
@@ -385,7 +386,7 @@ static int scan_numbers(struct files_capture *f, struct fd_table *t, int pidfd, 
 	char path[64];
 	struct stat st;
 
-	snprintf(path, sizeof(path), "/proc/%d/fd", t->pid);
+	snprintf(path, sizeof(path), "/proc/%d/fd", t->living);
 	if (stat(path, &st) < 0)
 		return errno == ENOENT && !f->frozen ? -ESRCH : error_set(e, errno, "%s", path);
 	size_t left = st.st_size, misses = 0;
@@ -404,7 +405,7 @@ static int scan_numbers(struct files_capture *f, struct fd_table *t, int pidfd, 
 	cleanup_free int *numbers = NULL;
 	size_t n = 0;
 
-	r = proc_fds(t->pid, &numbers, &n, e);
+	r = proc_fds(t->living, &numbers, &n, e);
 	if ((r == -ENOENT || r == -ESRCH) && !f->frozen) {
 		error_clear(e);
 		return -ESRCH;
@@ -448,7 +449,7 @@ static void find_shared(struct files_capture *f, struct fd_table *t)
 
 	while (low < high) {
 		size_t mid = (low + high) / 2;
-		int order = sys_kcmp(t->pid, f->tables[b->v[mid]].pid, KCMP_FILES, 0, 0);
+		int order = sys_kcmp(t->living, f->tables[b->v[mid]].living, KCMP_FILES, 0, 0);
 
 		if (order == 0) {
 			t->shared_with = f->tables[b->v[mid]].pid;
@@ -472,12 +473,12 @@ static int check_threads(struct files_capture *f, const struct process *p, struc
 		if (*seen)
 			continue;
 		*seen = 1;
-		if (sys_kcmp(p->pid, tid, KCMP_FILES, 0, 0) > 0)
+		if (sys_kcmp(process_living(p), tid, KCMP_FILES, 0, 0) > 0)
 			return error_say(
 				e, ENOTSUP,
 				"pid %d: thread %d has a descriptor table of its own, which is not supported",
 				p->pid, tid);
-		if (sys_kcmp(p->pid, tid, KCMP_FS, 0, 0) > 0)
+		if (sys_kcmp(process_living(p), tid, KCMP_FS, 0, 0) > 0)
 			return error_say(e, ENOTSUP,
 					 "pid %d: thread %d has a working directory of its own, which is not "
 					 "supported",
@@ -496,7 +497,7 @@ int files_table_of(struct capture *c, struct process *p, struct fd_table **ret, 
 		return 0;
 	}
 	FILES_GROW(f->tables, f->n_tables, f->cap_tables);
-	f->tables[f->n_tables++] = (struct fd_table){.pid = p->pid};
+	f->tables[f->n_tables++] = (struct fd_table){.pid = p->pid, .living = process_living(p)};
 	*slot = f->n_tables;
 	struct fd_table *t = &f->tables[f->n_tables - 1];
 
@@ -507,7 +508,7 @@ int files_table_of(struct capture *c, struct process *p, struct fd_table **ret, 
 		return r;
 	cleanup_close int own = p->pidfd >= 0 ? -1 : sys_pidfd_open(p->pid, 0);
 
-	r = scan_numbers(f, t, p->pidfd >= 0 ? p->pidfd : own, e);
+	r = scan_numbers(f, t, p->pidfd >= 0 ? process_living_fd(p) : own, e);
 	if (r == -ESRCH && !error_is(e) && !f->frozen)
 		return 0; /* exited: the tree will be looked at again */
 	if (r < 0)
@@ -519,7 +520,7 @@ int files_table_of(struct capture *c, struct process *p, struct fd_table **ret, 
 int files_identify_copy(struct capture *c, int copy, uint32_t *ret, struct error *e)
 {
 	struct files_capture *f = files_capture_of(c);
-	int is_new = identify(f, getpid(), copy, copy, ret, e);
+	int is_new = identify(f, getpid(), getpid(), copy, copy, ret, e);
 
 	if (is_new <= 0) {
 		close(copy);

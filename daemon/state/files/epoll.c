@@ -117,7 +117,7 @@ static bool is_watched(const struct files_capture *f, const struct holder *h, co
 		return true;
 	struct kcmp_epoll_slot slot = {.efd = h->epoll_fd, .tfd = w->fd, .toff = nth};
 
-	return sys_kcmp(h->table->pid, h->table->pid, KCMP_EPOLL_TFD, w->fd, (unsigned long)&slot) == 0;
+	return sys_kcmp(h->table->living, h->table->living, KCMP_EPOLL_TFD, w->fd, (unsigned long)&slot) == 0;
 }
 
 static void add_entry(Ferry__Epoll *m, size_t *cap, pid_t pid, const struct watch *w)

@@ -21,6 +21,7 @@ typedef Ferry__FileDescription FileDescription;
 struct fd_facts {
 	pid_t pid; /* a process and number it is open as: for messages, and /proc/PID/fdinfo */
 	int fd;
+	pid_t living;     /* what pid goes by in /proc (process_living) */
 	int copy;         /* our copy (pidfd_getfd), -1 for types that are `by_path`; closed by the caller */
 	const char *link; /* text of /proc/PID/fd/N; "pipe:" and "socket:" for those, without the number */
 	char *fdinfo;     /* NULL until fd_facts_info() was called */

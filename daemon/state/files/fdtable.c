@@ -87,7 +87,7 @@ static int put_table(struct capture *c, struct process *p, const struct batch *b
 		if (b && first)
 			cloexec = batch_result(b, *first + i) & FD_CLOEXEC;
 		else if (f->frozen)
-			r = cloexec_of(p->pid, entry->fd, &cloexec, e);
+			r = cloexec_of(process_living(p), entry->fd, &cloexec, e);
 		entry->cloexec = cloexec;
 		if (r < 0) {
 			ferry__fd_table__free_unpacked(m, NULL);

@@ -15,8 +15,8 @@
 #include "state/memory/memory.h"
 #include "state/sockets/tcp.h"
 
-/* A look is used again for so long, or for that many times as long as it took: the more processes ask one after
- * the other, the longer they take. */
+/* A look is used again for so long, or for that many times as long as it took: the more processes ask one
+ * after the other, the longer they take. */
 #define REUSE_NS    200000000u
 #define REUSE_TIMES 20
 
@@ -27,7 +27,7 @@ const char *fd_facts_info(struct fd_facts *f, struct error *e)
 	if (!f->fdinfo) {
 		char path[64];
 
-		snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", f->extra ? getpid() : f->pid,
+		snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", f->extra ? getpid() : f->living,
 			 f->extra ? f->copy : f->fd);
 		ssize_t n = read_file(path, &f->fdinfo);
 
@@ -124,6 +124,7 @@ static int describe(struct capture *c, uint32_t index, FileDescription *m, struc
 	const struct ofd *o = &f->ofds[index];
 	struct fd_facts facts = {.pid = o->seen_pid,
 				 .fd = o->seen_fd,
+				 .living = o->extra >= 0 ? o->seen_pid : o->living,
 				 .copy = -1,
 				 .link = o->link,
 				 .st = o->st,

@@ -49,10 +49,11 @@ uint32_t *index_map_at(struct index_map *m, uint64_t a, uint64_t b);
 uint32_t index_map_find(const struct index_map *m, uint64_t a, uint64_t b);
 void index_map_deinit(struct index_map *m);
 
-struct ofd {       /* an open file description */
-	pid_t pid; /* first holder; our own pid for an extra one */
-	int fd;    /* its number there */
-	int extra; /* our copy of one that is in no table, else -1 */
+struct ofd {          /* an open file description */
+	pid_t pid;    /* first holder; our own pid for an extra one */
+	pid_t living; /* what that goes by in /proc (process_living) */
+	int fd;       /* its number there */
+	int extra;    /* our copy of one that is in no table, else -1 */
 	struct stat st;
 	int flags;
 	int64_t pos;
@@ -76,7 +77,7 @@ struct fd_slot {
 };
 
 struct fd_table {
-	pid_t pid;
+	pid_t pid, living;
 	pid_t shared_with;
 	struct fd_slot *fds; /* ascending */
 	size_t n, cap;

@@ -49,7 +49,7 @@ static int put_fs(struct capture *c, struct process *p, uint32_t umask_value, st
 
 	ferry__fs__init(m);
 	m->umask = umask_value;
-	int r = read_fs(p->pid, m, e);
+	int r = read_fs(process_living(p), m, e);
 
 	if (r < 0) {
 		ferry__fs__free_unpacked(m, NULL);
@@ -65,14 +65,14 @@ static int fs_preflight(struct capture *c, struct process *p, struct error *e)
 
 	(void)c;
 	if (p->parent && p->parent->state != PROCESS_ZOMBIE &&
-	    sys_kcmp(p->pid, p->parent->pid, KCMP_FS, 0, 0) == 0)
+	    sys_kcmp(process_living(p), process_living(p->parent), KCMP_FS, 0, 0) == 0)
 		return error_say(
 			e, ENOTSUP,
 			"pid %d shares its working directory with pid %d (CLONE_FS), which is not supported",
 			p->pid, p->parent->pid);
 	m = xmalloc(sizeof(*m));
 	ferry__fs__init(m);
-	int r = read_fs(p->pid, m, e);
+	int r = read_fs(process_living(p), m, e);
 
 	ferry__fs__free_unpacked(m, NULL);
 	if (r < 0 && (e->code == ENOENT || e->code == ESRCH)) { /* gone meanwhile */

@@ -160,7 +160,7 @@ static void add_lock(Ferry__FileLocks *m, size_t *cap, const struct ofd *o, int 
 }
 
 /* @dir: fdinfo of the process, opened when first needed: half the cost of a whole path. */
-static int take_of_number(struct files_capture *f, pid_t pid, int *dir, const struct fd_slot *s,
+static int take_of_number(struct files_capture *f, pid_t pid, pid_t living, int *dir, const struct fd_slot *s,
 			  Ferry__FileLocks *m, size_t *cap, struct error *e)
 {
 	const struct ofd *o = &f->ofds[s->ofd];
@@ -169,7 +169,7 @@ static int take_of_number(struct files_capture *f, pid_t pid, int *dir, const st
 	char path[64], number[16];
 	size_t n = 0;
 
-	snprintf(path, sizeof(path), "/proc/%d/fdinfo", pid);
+	snprintf(path, sizeof(path), "/proc/%d/fdinfo", living);
 	snprintf(number, sizeof(number), "%d", s->fd);
 	if (*dir < 0)
 		*dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -221,7 +221,7 @@ static int gather(struct capture *c, struct process *p, Ferry__FileLocks **ret, 
 		    index_map_find(&seen, ofd, 0))
 			continue;
 		*index_map_at(&seen, ofd, 0) = 1;
-		r = take_of_number(f, p->pid, &dir, &t->fds[i], m, &cap, e);
+		r = take_of_number(f, p->pid, process_living(p), &dir, &t->fds[i], m, &cap, e);
 	}
 	index_map_deinit(&seen);
 	if (r < 0)

@@ -48,7 +48,7 @@ static bool mqueue_match(const struct fd_facts *f)
 
 	if (!looks_like_one(&f->st) || f->extra || f->flags & O_PATH)
 		return false;
-	snprintf(path, sizeof(path), "/proc/%d/fd/%d", f->pid, f->fd);
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", f->living, f->fd);
 	return statfs(path, &fs) == 0 && fs.f_type == MQUEUE_MAGIC;
 }
 

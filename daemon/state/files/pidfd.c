@@ -17,10 +17,6 @@
 #include "procfs/procfs.h"
 #include "state/files/files.h"
 
-#ifndef PIDFD_THREAD
-#define PIDFD_THREAD O_EXCL
-#endif
-
 struct info { /* struct pidfd_info of Linux 6.13, PIDFD_INFO_EXIT of 6.15 */
 	uint64_t mask, cgroupid;
 	uint32_t pid, tgid, ppid, ids[8];

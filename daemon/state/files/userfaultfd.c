@@ -249,7 +249,7 @@ static bool could_only_make_user_mode(pid_t pid)
 static bool is_user_mode_only(const struct process *p, int uffd, const Ferry__UserFaultFd *u)
 {
 	uint64_t page = u->ready && !(u->features & UFFD_FEATURE_SIGBUS) ? find_missing(p->data, u) : 0;
-	int r = page ? try_kernel_fault(p->pid, uffd, page) : -1;
+	int r = page ? try_kernel_fault(process_living(p), uffd, page) : -1;
 
 	return r >= 0 ? r == 1 : could_only_make_user_mode(p->pid);
 }

@@ -52,7 +52,7 @@ int userfaultfd_preflight(struct capture *c, struct fd_facts *f, struct error *e
 	cleanup_free struct holder *h = f->extra ? NULL : find_outside(c, &n);
 
 	for (size_t i = 0; h && i < n; i++)
-		if (sys_kcmp(h[i].pid, f->pid, KCMP_FILE, h[i].fd, f->fd) == 0)
+		if (sys_kcmp(h[i].pid, f->living, KCMP_FILE, h[i].fd, f->fd) == 0)
 			return error_say(
 				e, ENOTSUP,
 				"pid %d fd %d: its userfaultfd is also held by pid %d (%s), which is not "

@@ -97,7 +97,7 @@ static void ask_some(struct batch *b, struct question *q)
 static int check_threads(const struct process *p, struct error *e)
 {
 	for (size_t i = 1; i < p->n_threads; i++)
-		if (sys_kcmp(p->pid, p->threads[i]->task.tid, KCMP_SYSVSEM, 0, 0) > 0)
+		if (sys_kcmp(process_living(p), p->threads[i]->task.tid, KCMP_SYSVSEM, 0, 0) > 0)
 			return error_say(
 				e, ENOTSUP,
 				"pid %d: thread %d has semaphore undo of its own, which is not supported",
@@ -117,13 +117,13 @@ static int undo_ask(struct capture *c, struct process *p, struct thread *t, stru
 		return r;
 	r = check_threads(p, e);
 	/* The same as ours: none, for we never had one, or only from our threads. */
-	if (r < 0 || sys_kcmp(p->pid, getpid(), KCMP_SYSVSEM, 0, 0) == 0)
+	if (r < 0 || sys_kcmp(process_living(p), getpid(), KCMP_SYSVSEM, 0, 0) == 0)
 		return r;
 	for (size_t i = 0; i < c->tree->n; i++) {
 		const struct process *other = c->tree->procs[i];
 
 		if (other != p && other->state == PROCESS_ALIVE &&
-		    sys_kcmp(p->pid, other->pid, KCMP_SYSVSEM, 0, 0) == 0)
+		    sys_kcmp(process_living(p), process_living(other), KCMP_SYSVSEM, 0, 0) == 0)
 			return error_say(e, ENOTSUP,
 					 "pid %d shares its semaphore undo with pid %d (clone(2) with "
 					 "CLONE_SYSVSEM), which is not supported",

@@ -48,7 +48,7 @@ size_t memory_gather(const struct memory *m, const struct memory_process *mp, co
 	}
 	if (k < 2)
 		return 0;
-	ssize_t got = process_vm_readv(mp->pid, &local, 1, remote, k, 0);
+	ssize_t got = process_vm_readv(mp->living, &local, 1, remote, k, 0);
 
 	while (whole < k && got >= (ssize_t)remote[whole].iov_len)
 		got -= (ssize_t)remote[whole++].iov_len;

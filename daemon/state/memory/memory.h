@@ -83,8 +83,10 @@ struct page_plan {
 
 struct memory_process {
 	pid_t pid;
+	pid_t living; /* process_living() */
 	int mem_fd, pagemap_fd;
 	int pidfd;                     /* the process's own */
+	int living_fd;                 /* process_living_fd() */
 	bool swapped;                  /* some of it is in swap, at the last look */
 	uint64_t faults, faults_at;    /* of swapped.c: major faults, and when they were counted (ns) */
 	char *auxv;                    /* owned; before its memory was opened */
@@ -346,8 +348,8 @@ void layout_common(const Ferry__Mm *a, const Ferry__Mm *b, bool fork, struct pag
 Ferry__Mm *layout_of_clone(const Ferry__Mm *mm);
 /* Does [start, end) overlap a VMA of @mm? */
 bool layout_overlaps(const Ferry__Mm *mm, uint64_t start, uint64_t end);
-/* The files a layout maps: there, and the same as at the source? @running: as far as it can be told while the target
- * may write them. */
+/* The files a layout maps: there, and the same as at the source? @running: as far as it can be told while the
+ * target may write them. */
 int layout_check_files(const Ferry__Mm *mm, pid_t pid, bool running, struct error *e);
 
 /* --- hugetlb -------------------------------------------------------------------------------------- */

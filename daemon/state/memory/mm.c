@@ -195,10 +195,10 @@ static int build_mm(struct capture *c, struct process *p, const struct proc_maps
 
 		if (known) {
 			mm->vmas[mm->n_vmas] = vma_dup(old_mm->vmas[old->index[j]]);
-			vma_look_at_file(p->pid, v, mm->vmas[mm->n_vmas],
+			vma_look_at_file(process_living(p), v, mm->vmas[mm->n_vmas],
 					 mm->n_vmas ? mm->vmas[mm->n_vmas - 1] : NULL);
 		} else {
-			r = vma_describe(c, p->pid, v, &mm->vmas[mm->n_vmas], e);
+			r = vma_describe(c, process_living(p), v, &mm->vmas[mm->n_vmas], e);
 		}
 		if (r >= 0)
 			index[i] = mm->n_vmas++;
@@ -207,7 +207,7 @@ static int build_mm(struct capture *c, struct process *p, const struct proc_maps
 		if (index[i] >= 0)
 			map_travelling(c->memory, &maps->v[i], mm->vmas[index[i]]);
 	if (r >= 0)
-		r = read_scalars(p->pid, mm, e);
+		r = read_scalars(process_living(p), mm, e);
 	if (r < 0) {
 		ferry__mm__free_unpacked(mm, NULL);
 		free(index);
@@ -223,7 +223,7 @@ static int build_mm(struct capture *c, struct process *p, const struct proc_maps
 static int read_flags(struct memory_process *mp, struct proc_maps *maps, struct error *e)
 {
 	uint64_t t0 = now_ns();
-	int r = proc_maps_read(mp->pid, true, maps, e);
+	int r = proc_maps_read(mp->living, true, maps, e);
 
 	mp->flags_at = now_ns();
 	mp->flags_ns = mp->flags_at - t0;
@@ -239,7 +239,7 @@ static bool flags_are_due(const struct memory_process *mp)
 static int read_maps(const struct memory *m, struct memory_process *mp, const struct mm_seen *old, bool fresh,
 		     struct proc_maps *maps, struct error *e)
 {
-	pid_t pid = mp->pid;
+	pid_t pid = mp->living;
 	int r = fresh ? read_flags(mp, maps, e) : proc_maps_read(pid, false, maps, e);
 
 	if (r >= 0 && !fresh && !inherit_flags(maps, old)) {
@@ -278,6 +278,8 @@ int memory_look(struct capture *c, struct process *p, bool *ret_exec, struct err
 	*ret_exec = false;
 	((struct memory *)c->memory)->tree = c->tree;
 	mp->pidfd = p->pidfd;
+	mp->living = process_living(p);
+	mp->living_fd = process_living_fd(p);
 	swapped_look(mp);
 	/* A running target may unmap a file between the look at maps and the look at the file. */
 	for (int i = 0; r == -ENOENT && i < LOOK_TRIES; i++) {

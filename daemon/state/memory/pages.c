@@ -99,7 +99,7 @@ static size_t read_auxv(pid_t pid, char **ret)
 bool memory_same_program(const struct memory_process *mp)
 {
 	cleanup_free char *now = NULL;
-	size_t n = read_auxv(mp->pid, &now);
+	size_t n = read_auxv(mp->living, &now);
 
 	return n == mp->auxv_length && (!n || memcmp(now, mp->auxv, n) == 0);
 }
@@ -108,10 +108,11 @@ int memory_attach(struct memory *m, struct process *p, struct error *e)
 {
 	(void)m;
 	struct memory_process *mp = xcalloc(1, sizeof(*mp));
-	cleanup_free char *mem = xasprintf("/proc/%d/mem", p->pid);
+	cleanup_free char *mem = xasprintf("/proc/%d/mem", process_living(p));
 
 	mp->pid = p->pid;
-	mp->auxv_length = read_auxv(p->pid, &mp->auxv);
+	mp->living = process_living(p);
+	mp->auxv_length = read_auxv(mp->living, &mp->auxv);
 	mp->pagemap_fd = -1;
 	mp->mem_fd = open(mem, O_RDONLY | O_CLOEXEC);
 	if (mp->mem_fd < 0) {
@@ -121,9 +122,9 @@ int memory_attach(struct memory *m, struct process *p, struct error *e)
 		free(mp);
 		return r;
 	}
-	mp->pagemap_fd = pagemap_open(p->pid);
+	mp->pagemap_fd = pagemap_open(mp->living);
 	if (mp->pagemap_fd < 0) {
-		int r = error_set(e, -mp->pagemap_fd, "open /proc/%d/pagemap", p->pid);
+		int r = error_set(e, -mp->pagemap_fd, "open /proc/%d/pagemap", mp->living);
 
 		close(mp->mem_fd);
 		free(mp->auxv);
@@ -162,7 +163,10 @@ int memory_track(struct memory *m, struct process *p, struct task *t, struct err
 {
 	struct memory_process *mp = p->data;
 	struct inject i = {t, e};
-	struct dirty_target target = {.pid = p->pid, .pidfd = p->pidfd, .ctx = &i, .syscall = inject_syscall};
+	struct dirty_target target = {.pid = process_living(p),
+				      .pidfd = process_living_fd(p),
+				      .ctx = &i,
+				      .syscall = inject_syscall};
 	char why[256] = "";
 
 	if (!m->backend.ops)
@@ -190,7 +194,7 @@ void memory_detach(struct memory *m, struct process *p)
 	if (mp->session) {
 		backend_detach(&m->backend, mp->session);
 		if (!(m->backend.ops->caps & DIRTY_CAP_KEEPS_THP))
-			huge_repair(mp, p->pidfd);
+			huge_repair(mp, process_living_fd(p));
 	}
 	close(mp->mem_fd);
 	close(mp->pagemap_fd);

@@ -116,7 +116,7 @@ void swapped_make_room(const struct memory *m, const struct memory_process *mp)
 					out[n++] = (struct iovec){(void *)(at + k * PAGE_SIZE_BYTES),
 								  PAGE_SIZE_BYTES};
 			if (n)
-				syscall(SYS_process_madvise, mp->pidfd, out, n, MADV_PAGEOUT, 0);
+				syscall(SYS_process_madvise, mp->living_fd, out, n, MADV_PAGEOUT, 0);
 			room += n * PAGE_SIZE_BYTES;
 		}
 	}
@@ -129,7 +129,7 @@ void swapped_look(struct memory_process *mp)
 	struct error ignore = ERROR_INIT;
 
 	mp->swapped = false;
-	if (sysinfo(&si) < 0 || !si.totalswap || proc_status_read(mp->pid, 0, &st, &ignore) < 0)
+	if (sysinfo(&si) < 0 || !si.totalswap || proc_status_read(mp->living, 0, &st, &ignore) < 0)
 		return;
 	mp->swapped = st.swap_kb > 0;
 	proc_status_deinit(&st);
@@ -167,7 +167,7 @@ ssize_t memory_read(const struct memory_process *mp, void *data, size_t length, 
 		ssize_t got = pread(mp->mem_fd, (char *)data + done, want, (off_t)(addr + done));
 
 		if (n)
-			syscall(SYS_process_madvise, mp->pidfd, back, n, MADV_PAGEOUT, 0);
+			syscall(SYS_process_madvise, mp->living_fd, back, n, MADV_PAGEOUT, 0);
 		if (got <= 0)
 			return done ? (ssize_t)done : got;
 		done += (size_t)got;

@@ -96,7 +96,7 @@ int memory_check_pins(struct process *p, struct error *e)
 	struct proc_status st;
 	struct error ignore = ERROR_INIT;
 
-	if (proc_status_read(p->pid, 0, &st, &ignore) < 0)
+	if (proc_status_read(process_living(p), 0, &st, &ignore) < 0)
 		return 0;
 	uint64_t pinned = st.vm_pin_kb;
 
@@ -117,6 +117,6 @@ int memory_find_unseen_writes(struct process *p)
 	forks_drop_written(mp);
 	if (mp->unseen_writes)
 		return 0;
-	mp->unseen_writes = has_direct_file(p->pid);
+	mp->unseen_writes = has_direct_file(process_living(p));
 	return mp->unseen_writes;
 }

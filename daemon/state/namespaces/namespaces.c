@@ -54,15 +54,14 @@ static int same_namespace(pid_t pid, pid_t tid, const char *file)
 
 static int namespaces_preflight(struct capture *c, struct process *p, struct error *e)
 {
-	struct proc_stat st;
-	struct error gone = ERROR_INIT;
-
 	(void)c;
-	if (p->n_threads > 1 && proc_stat_read(p->pid, p->pid, &st, &gone) >= 0 && st.state == 'Z')
-		return error_say(e, EOPNOTSUPP,
-				 "pid %d: its main thread has ended while other threads run, which cannot be "
-				 "moved yet",
-				 p->pid);
+	/* Nothing leads to what it has open. */
+	if (p->living && p->living_fd < 0)
+		return error_say(
+			e, EOPNOTSUPP,
+			"pid %d: its main thread has ended while other threads run, and this kernel has no "
+			"descriptors of threads (Linux 6.9): it cannot be moved",
+			p->pid);
 	for (size_t i = 0; i < p->n_threads; i++) {
 		pid_t tid = p->threads[i]->task.tid;
 

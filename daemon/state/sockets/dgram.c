@@ -99,7 +99,7 @@ static int peer_of_table(const struct fd_facts *f, union inet_address *ret, bool
 	char path[64];
 	cleanup_free char *text = NULL;
 
-	snprintf(path, sizeof(path), "/proc/%d/net/%s%s", f->pid, f->type == SOCK_RAW ? "raw" : "icmp",
+	snprintf(path, sizeof(path), "/proc/%d/net/%s%s", f->living, f->type == SOCK_RAW ? "raw" : "icmp",
 		 f->domain == AF_INET6 ? "6" : "");
 	ssize_t n = read_file(path, &text);
 

@@ -125,10 +125,10 @@ int groups_capture(const struct fd_facts *f, Ferry__DgramSocket *m, struct error
 	cleanup_free char *v4 = NULL, *v6 = NULL;
 
 	/* An IPv6 socket can be in groups of IPv4, too. */
-	snprintf(path, sizeof(path), "/proc/%d/net/igmp", f->pid);
+	snprintf(path, sizeof(path), "/proc/%d/net/igmp", f->living);
 	int r = read_file(path, &v4) > 0 ? ask_v4(f, v4, m, e) : 0;
 
-	snprintf(path, sizeof(path), "/proc/%d/net/igmp6", f->pid);
+	snprintf(path, sizeof(path), "/proc/%d/net/igmp6", f->living);
 	if (r >= 0 && f->domain == AF_INET6 && read_file(path, &v6) > 0)
 		r = ask_v6(f, v6, m, e);
 	return r;

@@ -52,7 +52,7 @@ static int capture_name_file(const struct fd_facts *f, Ferry__UnixSocket *m, str
 	m->name_dev = st.st_dev;
 	m->name_ino = st.st_ino;
 	if (m->name.data[0] != '/') {
-		snprintf(link, sizeof(link), "/proc/%d/cwd", f->pid);
+		snprintf(link, sizeof(link), "/proc/%d/cwd", f->living);
 		int r = readlink_at(AT_FDCWD, link, &m->cwd);
 
 		if (r < 0) {

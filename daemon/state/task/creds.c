@@ -75,7 +75,7 @@ static int creds_take_warm(struct capture *c, struct process *p, struct thread *
 {
 	Ferry__Creds *m;
 
-	if (t->task.tid != p->pid)
+	if (t != p->threads[0])
 		return 0; /* threads rarely differ: one is enough for a check */
 
 	int r = creds_from_status(p->pid, t->task.tid, &m, e);
@@ -135,6 +135,15 @@ static int creds_take(struct capture *c, struct process *p, struct thread *t, st
 	m->securebits = batch_result(b, a->securebits);
 	m->dumpable = batch_result(b, a->dumpable);
 	memcpy(&m->pdeathsig, batch_data(b, a->pdeathsig), sizeof(int));
+	/* Made again by its parent's first thread, it would get the signal when that ends. */
+	if (m->pdeathsig && p->parent && p->parent->living) {
+		ferry__creds__free_unpacked(m, NULL);
+		return error_say(e, ENOTSUP,
+				 "pid %d: has asked for a signal when its parent's thread ends "
+				 "(PR_SET_PDEATHSIG), and the "
+				 "main thread of that, pid %d, has ended, which is not supported",
+				 p->pid, p->parent->pid);
+	}
 	snapshot_put(c->snapshot, FERRY__RECORD_TYPE__RECORD_CREDS, p->pid, tid, &m->base);
 	return 0;
 }

@@ -48,7 +48,7 @@ static int process_preflight(struct capture *c, struct process *p, struct error 
 {
 	struct proc_status status;
 	pid_t tracer;
-	int r = proc_status_read(p->pid, 0, &status, e);
+	int r = proc_status_read(process_living(p), 0, &status, e);
 
 	(void)c;
 	if (r < 0)
@@ -145,7 +145,7 @@ static int process_take(struct capture *c, struct process *p, struct thread *t, 
 	r = read_number(p->pid, "oom_score_adj", 10, &oom, e);
 	if (r < 0)
 		return r;
-	has_filter = read_number(p->pid, "coredump_filter", 16, &filter, &ignored) == 0;
+	has_filter = read_number(process_living(p), "coredump_filter", 16, &filter, &ignored) == 0;
 	const struct process_asked *a = state;
 
 	memcpy(&subreaper, batch_data(b, a->subreaper), sizeof(subreaper));

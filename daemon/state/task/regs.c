@@ -53,7 +53,7 @@ static int refuse_foreign_abi(pid_t pid, struct error *e)
 static int regs_preflight(struct capture *c, struct process *p, struct error *e)
 {
 	(void)c;
-	return refuse_foreign_abi(p->pid, e);
+	return refuse_foreign_abi(process_living(p), e);
 }
 
 /* The call a thread is in, looking behind restart_syscall; -1: not known. */

@@ -147,7 +147,7 @@ static int sigpending_take(struct capture *c, struct process *p, struct thread *
 {
 	const struct task *task = &t->task;
 	struct queue own = {0}, shared = {0};
-	bool leader = task->tid == p->pid;
+	bool leader = t == p->threads[0], stands_in = leader && task->tid != p->pid;
 	uint64_t pending;
 	int r;
 
@@ -166,8 +166,14 @@ static int sigpending_take(struct capture *c, struct process *p, struct thread *
 	m->own = own.v;
 	m->n_own = own.n;
 	if (leader) {
-		m->shared = shared.v;
-		m->n_shared = shared.n;
+		/* Those of the process are always with the leader, also with one that has ended. */
+		Ferry__SigPending *all = stands_in ? MESSAGE_NEW(Ferry__SigPending, ferry__sig_pending) : m;
+
+		all->shared = shared.v;
+		all->n_shared = shared.n;
+		if (stands_in)
+			snapshot_put(c->snapshot, FERRY__RECORD_TYPE__RECORD_SIGPENDING, p->pid, p->pid,
+				     &all->base);
 	} else {
 		queue_deinit(&shared);
 	}

@@ -354,8 +354,15 @@ static void test_dead_leader(void **state)
 	assert_ok(tree_scan(pid, &t, &e), &e);
 	assert_ok(tree_freeze(t, NULL, NULL, NULL, &e), &e);
 	assert_int_equal(t->procs[0]->state, PROCESS_ALIVE);
-	assert_int_equal(t->procs[0]->threads[0]->task.state, TASK_GONE);
-	assert_int_equal(t->procs[0]->threads[1]->task.state, TASK_STOPPED);
+	/* It goes by the other thread, whose files can be had. */
+	assert_int_equal(t->procs[0]->n_threads, 1);
+	assert_int_equal(t->procs[0]->threads[0]->task.state, TASK_STOPPED);
+	assert_int_not_equal(process_living(t->procs[0]), pid);
+	assert_int_equal(process_living(t->procs[0]), t->procs[0]->threads[0]->task.tid);
+	int copy = sys_pidfd_getfd(process_living_fd(t->procs[0]), 2);
+
+	assert_true(copy >= 0);
+	close(copy);
 	uint64_t n = shared[1];
 
 	msleep(5);

@@ -33,7 +33,7 @@ static int setup(void **state)
 	char c;
 
 	assert_int_equal(pipe(ready), 0);
-	mp.pid = fork();
+	mp.pid = mp.living = fork();
 	if (mp.pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		for (uint32_t i = 0; i < PAGES * P / 4; i++)
