@@ -22,6 +22,9 @@
  *  - Memory that mremap moves in pieces of 2 MiB is not marked: moved.c.
  *  - Merging equal pages (KSM) makes new entries without the bit: where a process has merged pages, what is
  * not dirty is DIRTY_UNSURE in the final answer.
+ *  - Another process may write while the target stands still, between the two steps: outside.c finds out
+ * whether one can have. If so, in the next round (or the final answer) all that is populated and not dirty is
+ * DIRTY_UNSURE.
  *  - The bit does not exist for hugetlb: such memory is not tracked.
  *  - On a kernel without it all calls succeed and nothing is ever dirty: probe.c stores and looks.
  *  - clear_refs finds the memory when it is written to: after an exec that would be the new program's.
@@ -39,10 +42,13 @@
 struct dirty_session {
 	struct followed f;
 	struct moved moved;
+	struct outside outside;
 	struct ranges doubt;
 	int clear, ksm;
 	bool sees_frames;
 	bool merges; /* the process has had pages merged by KSM */
+	bool asked;  /* in this round something was collected, and not only armed: that goes as a whole */
+	bool missed; /* in the last round something may have been written that was not told */
 };
 
 /* What the probe found: 0 not yet run, 1 PAGEMAP_SCAN knows soft-dirty, 2 only the words tell. */
@@ -68,17 +74,19 @@ static void detach(struct dirty_session *s)
 	if (s->ksm >= 0)
 		close(s->ksm);
 	zeros_leave();
+	outside_close(&s->outside);
 	moved_free(&s->moved);
 	ranges_free(&s->doubt);
 	free(s);
 }
 
-static int set_up(struct dirty_session *s, pid_t pid, char *why, size_t why_size)
+static int set_up(struct dirty_session *s, const struct dirty_target *t, char *why, size_t why_size)
 {
+	pid_t pid = t->pid;
 	char unused[128];
 	int r = followed_open(&s->f, pid, why, why_size);
 
-	s->clear = s->ksm = -1;
+	s->clear = s->ksm = s->outside.uffd = -1;
 	s->sees_frames = zeros_use();
 	if (r < 0)
 		return r;
@@ -86,6 +94,7 @@ static int set_up(struct dirty_session *s, pid_t pid, char *why, size_t why_size
 	if (s->clear < 0)
 		return s->clear;
 	s->ksm = followed_file(pid, "ksm_merging_pages", O_RDONLY, unused, sizeof(unused));
+	outside_open(&s->outside, t);
 	return 0;
 }
 
@@ -99,7 +108,7 @@ static int attach(const struct dirty_target *t, struct dirty_session **ret, char
 
 	if (!s)
 		return fail(why, why_size, ENOMEM, "cannot track process %d", t->pid);
-	r = set_up(s, t->pid, why, why_size);
+	r = set_up(s, t, why, why_size);
 	if (r < 0) {
 		detach(s);
 		return r;
@@ -126,8 +135,12 @@ static int begin(struct dirty_session *s, enum dirty_collect_mode mode, char *wh
 	int r = followed_check(&s->f, why, why_size);
 
 	zeros_forget();
-	if (mode == DIRTY_ROUND)
+	if (mode == DIRTY_ROUND) {
 		moved_begin(&s->moved);
+		s->asked = false;
+		if (r == 0)
+			outside_begin(&s->outside);
+	}
 	s->merges |= r == 0 && has_merged_pages(s);
 	return r;
 }
@@ -172,6 +185,24 @@ static bool covers(const struct ranges *r, const struct dirty_vma *v)
 	return r->n == 1 && r->v[0].start <= v->start && r->v[0].end >= v->end;
 }
 
+/* All that is populated and not in the answer. */
+static int add_populated(struct followed *f, const struct dirty_vma *v)
+{
+	struct ranges all = {0};
+	struct populated p = {.pagemap = f->pagemap,
+			      .private_map = v->kind == DIRTY_VMA_PRIVATE_FILE,
+			      .by_words = !told_by_scan(),
+			      .present = &all};
+	int r = pages_populated(&p, v->start, v->end);
+
+	for (size_t i = 0; i < all.n; i++)
+		all.v[i].flags = DIRTY_WRITTEN | DIRTY_UNSURE;
+	if (r == 0)
+		r = ranges_add_missing(&f->answer, &all);
+	ranges_free(&all);
+	return r;
+}
+
 static int collect_round(struct dirty_session *s, const struct dirty_vma *v)
 {
 	struct followed *f = &s->f;
@@ -189,7 +220,9 @@ static int collect_round(struct dirty_session *s, const struct dirty_vma *v)
 		f->answer.v[0].flags |= DIRTY_UNSURE;
 	if (r == 0)
 		r = find_moved(s, v, DIRTY_ROUND, false);
-	return r < 0 ? r : ranges_add_missing(&f->answer, &s->doubt);
+	if (r == 0)
+		r = ranges_add_missing(&f->answer, &s->doubt);
+	return r == 0 && s->missed ? add_populated(f, v) : r;
 }
 
 static int collect_final(struct dirty_session *s, const struct dirty_vma *v)
@@ -214,7 +247,7 @@ static int collect_final(struct dirty_session *s, const struct dirty_vma *v)
 		r = find_moved(s, v, DIRTY_FINAL, false);
 	if (r == 0)
 		r = ranges_add_missing(&f->written, &s->doubt);
-	if (r == 0 && (v->kind == DIRTY_VMA_SHARED || s->merges ||
+	if (r == 0 && (v->kind == DIRTY_VMA_SHARED || s->merges || s->missed ||
 		       !s->sees_frames)) /* neither written nor empty: in doubt */
 		r = ranges_add_gaps(&f->written, &f->written, v->start, v->end, DIRTY_WRITTEN | DIRTY_UNSURE);
 	return r < 0 ? r : pages_answer(&f->written, &f->present, files, &f->answer);
@@ -226,6 +259,7 @@ static ssize_t collect(struct dirty_session *s, const struct dirty_vma *v, enum 
 	struct followed *f = &s->f;
 
 	followed_clear(f);
+	s->asked = true;
 	int r = mode == DIRTY_FINAL ? collect_final(s, v) : collect_round(s, v);
 
 	return followed_answer(f, v, r, &f->answer, ret_ranges, why, why_size);
@@ -236,8 +270,10 @@ static int end(struct dirty_session *s, enum dirty_collect_mode mode, char *why,
 	if (mode == DIRTY_FINAL)
 		return 0;
 	moved_end(&s->moved);
-	if (write(s->clear, "4", 1) == 1)
+	if (write(s->clear, "4", 1) == 1) {
+		s->missed = s->asked && !outside_none(&s->outside);
 		return followed_alive(&s->f, why, why_size);
+	}
 	if (errno == ESRCH)
 		return refuse(why, why_size, ESRCH, "process %d has exited, or has called exec", s->f.pid);
 	return fail(why, why_size, errno, "cannot write to /proc/%d/clear_refs", s->f.pid);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
+#include <sys/types.h>
+
 #include "pages.h"
 
 /*
@@ -31,3 +33,20 @@ int moved_look(struct moved *m, int pagemap, const struct dirty_vma *v, bool sca
 	       struct ranges *doubt);
 /* After a round: is the memory of [start, end), as far as it has witnesses, where it was? */
 bool moved_still(const struct moved *m, int pagemap, uint64_t start, uint64_t end);
+
+/* Writes of other processes while the target stands still (outside.c). */
+#define OUTSIDE_PATH 512
+struct outside {
+	pid_t pid;
+	int uffd; /* on the target's memory; -1: there is none */
+	uint64_t lowest;
+	bool known;
+	char counting[OUTSIDE_PATH];
+	uint64_t count, own;
+};
+/* During attach; what cannot be had makes outside_none always false. */
+void outside_open(struct outside *o, const struct dirty_target *t);
+void outside_close(struct outside *o);
+/* Before the first look of a round, and after the reset: was certainly nothing written between? */
+void outside_begin(struct outside *o);
+bool outside_none(const struct outside *o);

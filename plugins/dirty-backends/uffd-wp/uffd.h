@@ -5,6 +5,7 @@
 #include <linux/userfaultfd.h>
 
 #include "pages.h"
+#include "target_uffd.h"
 
 /* Newer than the headers of older distributions. */
 #ifndef UFFD_FEATURE_WP_UNPOPULATED
@@ -40,8 +41,6 @@ int uffd_probe(struct uffd_kernel *ret, char *why, size_t why_size);
 /* May a thread of the stopped target have a store to try again? Not in a system call: there it is tried again
  * at once. */
 bool target_outside_call(pid_t pid);
-/* A userfaultfd on the target's memory, in our hands only: the descriptor, or -errno. */
-int target_make_uffd(const struct dirty_target *t, char *why, size_t why_size);
 
 /* The VMAs that end and begin where @v begins and ends. False: @v is not exactly one VMA; then @merged says
  * that it is part of one that is larger. A kernel that cannot tell (before 6.11) answers that all is well. */
