@@ -122,6 +122,20 @@ int proc_fds(pid_t pid, int **ret, size_t *ret_n, struct error *e);
 const char *proc_field(const char *text, const char *key);
 bool proc_field_u64(const char *text, const char *key, int base, uint64_t *ret);
 
+/* The system call a thread is blocked in: its number, -1: in none. -EAGAIN: it is running, or about to. */
+#define PROC_NO_CALL (-1)
+int proc_syscall_parse(const char *text, long *ret);
+int proc_syscall_read(pid_t pid, pid_t tid, long *ret);
+
+/* Microseconds a thread was seen in user mode (user_time.c): 0 or -errno. Opened once; close takes what open
+ * has failed with. */
+struct user_times {
+	int fd, family;
+};
+int user_times_open(struct user_times *u);
+void user_times_close(struct user_times *u);
+int user_time(const struct user_times *u, pid_t tid, uint64_t *ret);
+
 /* /proc/PID/limits: soft and hard by RLIMIT_* number; ~0 is unlimited. */
 struct proc_limits {
 	uint64_t soft[16], hard[16];

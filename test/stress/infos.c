@@ -21,7 +21,7 @@ const struct way_info way_infos[] = {
 	{"vm_writev", "process_vm_writev(2) from outside of the tree", WAY_HELPER | WAY_BLIND | WAY_SURE,
 	 NULL},
 	{"vm_writev-slow", "process_vm_writev(2) that waits with its pages in hand",
-	 WAY_HELPER | WAY_BLIND | WAY_SURE, NULL},
+	 WAY_HELPER | WAY_BLIND | WAY_SURE | WAY_SLOW, NULL},
 	{"vm_writev-child", "process_vm_writev(2) from a child", WAY_BLIND, NULL},
 	{"poke", "PTRACE_POKEDATA and /proc/PID/mem from outside of the tree", WAY_HELPER, NULL},
 	{"two-mappings", "shared memory, by two mappings and a child's", WAY_BLIND, NULL},

@@ -40,6 +40,7 @@ struct control {
 #define WAY_STATE    (1u << 4) /* what is changed is only found when all state is captured */
 #define WAY_PRESSURE (1u << 5) /* wants a cgroup with little memory, and swap */
 #define WAY_SURE     (1u << 6) /* some frozen passes must do without comparing the shared memory */
+#define WAY_SLOW     (1u << 7) /* a step of its helper takes many rounds: they do not wait for it */
 
 struct way_info {
 	const char *name, *about;

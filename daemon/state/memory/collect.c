@@ -165,7 +165,7 @@ static struct page_plan *new_plan(struct memory_process *mp, const Ferry__Vma *v
 }
 
 /* Pages whose last reading was no good, or came too soon. */
-static void look_again(struct memory_process *mp, struct page_plan *plan, bool final)
+static void look_again(struct memory *m, struct memory_process *mp, struct page_plan *plan, bool final)
 {
 	struct page_set unread = PAGE_SET_INIT, ripe = PAGE_SET_INIT;
 
@@ -178,7 +178,9 @@ static void look_again(struct memory_process *mp, struct page_plan *plan, bool f
 		page_set_remove(&mp->unread, &unread);
 		page_set_deinit(&mine);
 	}
-	young_take(mp, plan->start, plan->end, final, &ripe);
+	if (mp->n_young)
+		young_take(mp, final ? 0 : callers_gone(m, mp->collected), plan->start, plan->end, final,
+			   &ripe);
 	page_set_minus(&ripe, &plan->written, &plan->again);
 	page_set_merge(&plan->written, &plan->again);
 	page_set_deinit(&unread);
@@ -238,7 +240,7 @@ static int plan_vma(struct memory *m, struct memory_process *mp, const Ferry__Vm
 		mp->n_plan--;
 		return 0;
 	}
-	look_again(mp, plan, final);
+	look_again(m, mp, plan, final);
 	if (!final)
 		put_off_beyond(m, mp, v, plan);
 	return 0;
@@ -293,7 +295,7 @@ static int plan_span(struct memory *m, struct memory_process *mp, size_t i, size
 			at++;
 		for (ssize_t j = at; j < count && ranges[j].start < plan->end; j++)
 			add_range(plan, &ranges[j], final);
-		look_again(mp, plan, final);
+		look_again(m, mp, plan, final);
 		if (!final)
 			put_off_beyond(m, mp, v[k], plan);
 	}

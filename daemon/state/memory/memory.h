@@ -56,7 +56,7 @@ struct memory_object {
 	bool asked, held;                      /* of the look at all descriptors */
 	unsigned looks;                        /* of these one after the other that found none of it */
 	uint64_t collected;                    /* ns: when a mapping of it was protected last */
-	struct page_set young;                 /* read soon after that: to be read again */
+	struct page_set young;                 /* read too soon after that: to be read again */
 	uint64_t young_since;                  /* ns: when the last of them were protected */
 	bool has_fd;          /* a descriptor of it has been seen in the tree, or on its way in a socket */
 	struct page_set keep; /* post-copy: offsets that go along */
@@ -124,14 +124,20 @@ struct memory_process {
 	struct page_set left_shared; /* the same, of shared memory: under the address that it has here */
 };
 
-/* How long a call of another process may hold a page that it is about to write. */
-#define MEMORY_YOUNG_NS 20000000ull
+struct memory;
+/* Calls of other processes that hold pages they are about to write (callers.c): all that were in progress at
+ * the time that is returned (ns) have ended. Looks at all threads when it is time, if @wanted is later. */
+uint64_t callers_gone(struct memory *m, uint64_t wanted);
+struct callers;
+void callers_free(struct callers *c);
 
-/* Young pages (young.c): is what is read now young; note it; move to *@ret (initialised) what is to be looked
- * at again in [start, end): what is no longer young, or all; forget what the other side no longer has. */
-bool young_is(const struct memory_process *mp);
+/* Young pages (young.c), where calls that were in progress at @gone have ended: is what is read now young;
+ * note it; move to *@ret (initialised) what is to be looked at again in [start, end): what is no longer
+ * young, or all; forget what the other side no longer has. */
+bool young_is(const struct memory_process *mp, uint64_t gone);
 void young_add(struct memory_process *mp, uint64_t start, uint64_t end);
-void young_take(struct memory_process *mp, uint64_t start, uint64_t end, bool all, struct page_set *ret);
+void young_take(struct memory_process *mp, uint64_t gone, uint64_t start, uint64_t end, bool all,
+		struct page_set *ret);
 void young_forget(struct memory_process *mp, const struct page_set *set);
 void young_free(struct memory_process *mp);
 
@@ -154,11 +160,12 @@ struct round_stats {
 };
 
 struct memory {
-	struct backend backend; /* ops NULL: no tracking */
-	struct tree *tree;      /* whose processes are followed; NULL: not looked at yet */
-	bool asked;             /* since the freeze: memory_objects_ask */
-	int inotify;            /* of holders.c; -1: none */
-	uint64_t holders_next;  /* ns: not before */
+	struct backend backend;  /* ops NULL: no tracking */
+	struct tree *tree;       /* whose processes are followed; NULL: not looked at yet */
+	bool asked;              /* since the freeze: memory_objects_ask */
+	int inotify;             /* of holders.c; -1: none */
+	struct callers *callers; /* of callers.c */
+	uint64_t holders_next;   /* ns: not before */
 	struct memory_object **objects;
 	size_t n_objects;
 	uint64_t next_id;

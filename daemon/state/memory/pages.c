@@ -82,6 +82,7 @@ void memory_free(struct memory *m)
 	if (m->inotify >= 0)
 		close(m->inotify);
 	free(m->buffer);
+	callers_free(m->callers);
 	if (m->backend.ops)
 		backend_close(&m->backend);
 	free(m);

@@ -178,7 +178,7 @@ static int put_read(struct sender *s, uint64_t addr, const uint8_t *b, size_t n,
 /* Before what is read next. */
 static void look_at_clock_and_link(struct sender *s)
 {
-	s->young = s->ages && young_is(s->mp);
+	s->young = s->ages && young_is(s->mp, callers_gone(s->m, s->mp->collected));
 	s->slow = s->mp->hashes && stream_out_is_slow(s->out);
 	s->copies = s->slow && s->own && s->unit == PAGE_SIZE_BYTES && stream_out_wants_copies(s->out);
 }

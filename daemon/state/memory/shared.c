@@ -270,9 +270,9 @@ int memory_object_changes(struct memory *m, struct memory_object *o, bool final,
 }
 
 /* What was read too soon after its protection is read again when it is older, or for the last time. */
-static void look_again(struct memory_object *o, bool final, struct page_set *ret_again)
+static void look_again(struct memory *m, struct memory_object *o, bool final, struct page_set *ret_again)
 {
-	if (!o->young.n || (!final && now_ns() - o->young_since < MEMORY_YOUNG_NS))
+	if (!o->young.n || (!final && callers_gone(m, o->young_since) < o->young_since))
 		return;
 	page_set_minus(&o->young, &o->dirty, ret_again);
 	page_set_merge(&o->dirty, ret_again);
@@ -280,11 +280,12 @@ static void look_again(struct memory_object *o, bool final, struct page_set *ret
 }
 
 /* What was protected anew in this round, of @go, is read too soon. */
-static void note_young(struct memory_object *o, const struct page_set *known, const struct page_set *again)
+static void note_young(struct memory *m, struct memory_object *o, const struct page_set *known,
+		       const struct page_set *again)
 {
 	struct page_set young = PAGE_SET_INIT;
 
-	if (now_ns() - o->collected >= MEMORY_YOUNG_NS)
+	if (callers_gone(m, o->collected) >= o->collected)
 		return;
 	page_set_minus(known, again, &young);
 	page_set_merge(&o->young, &young);
@@ -303,7 +304,7 @@ static int send_changes(struct memory *m, struct memory_object *o, struct stream
 	page_set_minus(go, &o->unsure, &known);
 	page_set_and(go, &o->unsure, &doubt);
 	page_set_and(gone, &o->unsure, &lost);
-	note_young(o, &known, again);
+	note_young(m, o, &known, again);
 	int r = put_set(m, o, out, &known, st, e);
 	uint64_t before = st->pages;
 
@@ -330,7 +331,7 @@ static int object_round(struct memory *m, struct memory_object *o, struct stream
 {
 	struct page_set go = PAGE_SET_INIT, gone = PAGE_SET_INIT, again = PAGE_SET_INIT;
 
-	look_again(o, final, &again);
+	look_again(m, o, final, &again);
 	int r = memory_object_changes(m, o, final, &go, &gone, e);
 	bool changed = r > 0;
 	uint64_t before = st->bytes;

@@ -24,9 +24,9 @@
  *
  * What has no end that could be seen gets time to end: before that comparison a tenth of a second without
  * anything of the above (a call that began to take pages away before the memory was tracked), and pages read
- * sooner than MEMORY_YOUNG_NS after their protection are read again later (a call of another process that
- * holds a page and is about to write it).  A privileged process can open the memory through
- * /proc/PID/map_files; where the kernel tells of that (holders.c), it counts as noise.
+ * before all calls have ended that were in progress at their protection are read again later (a call of
+ * another process that holds a page and is about to write it).  A privileged process can open the memory
+ * through /proc/PID/map_files; where the kernel tells of that (holders.c), it counts as noise.
  */
 #include <errno.h>
 #include <fcntl.h>

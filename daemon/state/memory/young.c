@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Young pages: read soon after they were protected.
+ * Young pages: read too soon after they were protected.
  *
  * A call of another process (process_vm_writev(2), ptrace(2), a write to /proc/PID/mem) looks its page up
  * first and writes later; if the page is protected and read in between, that write is seen by nobody.  So
- * what is read within MEMORY_YOUNG_NS of its protection is looked at once more after that time, or when the
- * target is frozen.  Rounds can be much shorter: pages are kept by the round they were protected in.
+ * what is read before all calls that were in progress at its protection have ended (callers.c) is looked at
+ * once more after that, or when the target is frozen.  Rounds can be much shorter: pages are kept by the
+ * round they were protected in.
  */
 #include <string.h>
 
@@ -29,9 +30,9 @@ static void drop_empty(struct memory_process *mp)
 	mp->n_young = n;
 }
 
-bool young_is(const struct memory_process *mp)
+bool young_is(const struct memory_process *mp, uint64_t gone)
 {
-	return now_ns() < mp->collected + MEMORY_YOUNG_NS;
+	return mp->collected > gone;
 }
 
 void young_add(struct memory_process *mp, uint64_t start, uint64_t end)
@@ -47,9 +48,9 @@ void young_add(struct memory_process *mp, uint64_t start, uint64_t end)
 	page_set_add(&last->set, start, end);
 }
 
-void young_take(struct memory_process *mp, uint64_t start, uint64_t end, bool all, struct page_set *ret)
+void young_take(struct memory_process *mp, uint64_t gone, uint64_t start, uint64_t end, bool all,
+		struct page_set *ret)
 {
-	uint64_t now = now_ns();
 	struct page_set range = PAGE_SET_INIT;
 
 	page_set_add(&range, start, end);
@@ -57,7 +58,7 @@ void young_take(struct memory_process *mp, uint64_t start, uint64_t end, bool al
 		struct young_pages *y = &mp->young[i];
 		struct page_set ripe = PAGE_SET_INIT;
 
-		if ((!all && now < y->since + MEMORY_YOUNG_NS) || !page_set_overlaps(&y->set, start, end))
+		if ((!all && y->since > gone) || !page_set_overlaps(&y->set, start, end))
 			continue;
 		page_set_and(&y->set, &range, &ripe);
 		page_set_merge(ret, &ripe);
