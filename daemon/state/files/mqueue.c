@@ -396,16 +396,29 @@ static struct mqueue_here *here_of(struct rebuild *r, const FileDescription *m)
 	return NULL;
 }
 
+/* Has another queue of the image the name that @q has lost? */
+static bool is_wanted(struct rebuild *r, const Ferry__Mqueue *q)
+{
+	const Ferry__Files *all = files_rebuild_of(r)->message;
+
+	for (size_t i = 0; q->deleted && i < all->n_files; i++)
+		if (all->files[i]->mqueue && !all->files[i]->mqueue->deleted &&
+		    !strcmp(all->files[i]->mqueue->name, q->name))
+			return true;
+	return false;
+}
+
 static int make(struct rebuild *r, const FileDescription *m, int *ret_fd, struct error *e)
 {
 	const Ferry__Mqueue *q = m->mqueue;
 	struct mq_attr attr = {.mq_maxmsg = (long)q->max_messages, .mq_msgsize = (long)q->message_size};
 	cleanup_free char *name = xstrdup(q->name);
 	int flags = O_RDWR | O_CREAT | O_EXCL | O_NONBLOCK | O_CLOEXEC;
-	cleanup_close int fd = mq_open(name, flags, 0600, &attr);
+	bool wanted = is_wanted(r, q);
+	cleanup_close int fd = wanted ? -1 : mq_open(name, flags, 0600, &attr);
 
-	/* Of one that was deleted another may have the name. */
-	if (fd < 0 && errno == EEXIST && q->deleted) {
+	/* Of one that was deleted another may have the name, or will have it. */
+	if (fd < 0 && q->deleted && (wanted || errno == EEXIST)) {
 		free(name);
 		name = xasprintf("%.200s.ferry-%llu", q->name, (unsigned long long)m->id);
 		fd = mq_open(name, flags, 0600, &attr);
