@@ -33,6 +33,7 @@ struct arrival {
 	struct restore *r;
 	struct pager *pager; /* post-copy: pages are missing when it starts; else NULL */
 	char uuid[37];
+	bool placed;       /* its processes are where they belong */
 	bool source_knows; /* that this ends without a start */
 };
 
@@ -169,6 +170,33 @@ static int take_hello(struct arrival *a, const struct record *rec, struct error 
 
 /* Round 0 has no pages: the source shows what state there is. What we say of it is for the source to decide
  * upon. */
+struct pids {
+	pid_t *v;
+	size_t n;
+};
+
+static void collect(void *ctx, pid_t pid, bool runs)
+{
+	struct pids *p = ctx;
+
+	(void)runs;
+	p->v = xrealloc(p->v, (p->n + 1) * sizeof(*p->v));
+	p->v[p->n++] = pid;
+}
+
+/* What is forked later is where its parent is. */
+static void place(struct arrival *a)
+{
+	struct pids p = {0};
+
+	if (a->placed || !a->opt->place)
+		return;
+	a->placed = true;
+	restore_each(a->r, collect, &p);
+	a->opt->place(a->uuid, p.v, p.n, a->events);
+	free(p.v);
+}
+
 static int end_of_round(struct arrival *a, const struct record *rec, struct error *e)
 {
 	struct error complaint = ERROR_INIT;
@@ -186,6 +214,8 @@ static int end_of_round(struct arrival *a, const struct record *rec, struct erro
 		r = restore_sync(a->r, e);
 	else if (restore_look(a->r, &complaint) < 0)
 		done.complaint = complaint.text;
+	if (r >= 0 && done.n > 0)
+		place(a);
 	if (r >= 0)
 		r = peer_send(&a->peer, FERRY__RECORD_TYPE__RECORD_PEER_ROUND_DONE, &done.base, e);
 	error_clear(&complaint);

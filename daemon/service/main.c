@@ -16,6 +16,7 @@
 #include "service/manual.h"
 #include "service/options.h"
 #include "service/rundir.h"
+#include "service/scope.h"
 
 #define MAX_LISTEN     8
 #define DEFAULT_CONFIG "/etc/ferry/ferryd.conf"
@@ -268,7 +269,8 @@ static int serve(const struct ferryd_options *o, const int *socks, int n, int co
 				   .recover = recover_run,
 				   .serve_options = {.journal_dir = rundir_path(),
 						     .link = {.keys_dir = o->keys, .insecure = o->insecure},
-						     .attended = rundir_has_job},
+						     .attended = rundir_has_job,
+						     .place = scope_make},
 				   .control_gid = gid,
 				   .libdir = o->libdir,
 				   .log = log_about,
