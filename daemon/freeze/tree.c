@@ -186,11 +186,22 @@ static struct process *take_old(struct scan *s, pid_t pid, uint64_t start_time)
 	return s->old[lo];
 }
 
+/* Threads that the kernel itself runs in a process for its io_uring: they never leave it, cannot be traced,
+ * and are none of the program's. */
+static bool is_kernels(pid_t pid, pid_t tid)
+{
+	struct error ignored = ERROR_INIT;
+	struct proc_stat s;
+
+	return tid != pid && proc_stat_read(pid, tid, &s, &ignored) >= 0 &&
+	       (s.flags & (PF_IO_WORKER | PF_USER_WORKER));
+}
+
 /* Merge: both lists have the leader first, if it has not ended, and the others ascending. */
 static int update_threads(struct process *p, const pid_t *tids, size_t n)
 {
 	struct thread **list = xcalloc(n ? n : 1, sizeof(struct thread *));
-	size_t have = 0;
+	size_t have = 0, kept = 0;
 	int changes = 0;
 
 	if (p->n_threads && n && p->threads[0]->task.tid == p->pid && tids[0] != p->pid) {
@@ -205,9 +216,10 @@ static int update_threads(struct process *p, const pid_t *tids, size_t n)
 			changes++;
 		}
 		if (have < p->n_threads && p->threads[have]->task.tid == tids[i]) {
-			list[i] = p->threads[have++];
-		} else {
-			list[i] = thread_new(p, tids[i]);
+			list[kept++] = p->threads[have++];
+		} else if (!is_kernels(p->pid, tids[i]) ||
+			   (!kept && i + 1 == n)) { /* a process has a thread */
+			list[kept++] = thread_new(p, tids[i]);
 			changes++;
 		}
 	}
@@ -215,7 +227,7 @@ static int update_threads(struct process *p, const pid_t *tids, size_t n)
 		thread_free(p->threads[have]);
 	free(p->threads);
 	p->threads = list;
-	p->n_threads = n;
+	p->n_threads = kept;
 	return changes;
 }
 

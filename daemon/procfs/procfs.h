@@ -13,8 +13,10 @@
 #include "base/error.h"
 
 /* Bits of the field `flags` of /proc/PID/stat (include/linux/sched.h of the kernel). */
-#define PF_EXITING 0x00000004u
-#define PF_KTHREAD 0x00200000u
+#define PF_EXITING     0x00000004u
+#define PF_KTHREAD     0x00200000u
+#define PF_IO_WORKER   0x00000010u /* threads that an io_uring makes in a process: no ptrace, no user code */
+#define PF_USER_WORKER 0x00004000u
 
 /* /proc/PID/stat or /proc/PID/task/TID/stat */
 struct proc_stat {
