@@ -36,7 +36,7 @@ int session_leave_of(struct session *s, struct process *p, struct error *e)
 
 	/* What serves the pages, and what handles their faults, finds the memory under the process's number.
 	 */
-	if (!mp || !mp->mm || !mp->plan || s->memory->userfaults || p->living)
+	if (!mp || !mp->mm || !mp->plan || s->memory->userfaults || s->memory->pinned || p->living)
 		return 0;
 	for (size_t i = 0; i < p->n_threads && r >= 0; i++)
 		r = keep_of_thread(&p->threads[i]->task, &keep, e);
@@ -50,7 +50,7 @@ int session_leave(struct session *s, struct error *e)
 {
 	int r = 0;
 
-	s->memory->leaves = !s->memory->userfaults;
+	s->memory->leaves = !s->memory->userfaults && !s->memory->pinned;
 	s->memory->may_leave = s->opt.leave_shared;
 	for (size_t i = 0; i < s->tree->n; i++)
 		s->memory->may_leave &= !s->tree->procs[i]->living;

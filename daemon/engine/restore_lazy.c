@@ -58,14 +58,16 @@ static int leave_of(struct restore *r, const Ferry__TreeProcess *p, struct strea
 	return x;
 }
 
-/* Of the program's own: flags of mappings are no proof, what is tracked can show one, too. */
-static bool has_userfaults(const struct restore *r)
+/* Of the program's own: flags of mappings are no proof, what is tracked can show one, too. And pages that are
+ * registered with an io_uring must be there when they are. */
+static bool needs_all(const struct restore *r)
 {
 	const Ferry__Files *f =
 		(const Ferry__Files *)snapshot_find(&r->snapshot, FERRY__RECORD_TYPE__RECORD_FILES, 0, 0);
 
 	for (size_t i = 0; f && i < f->n_files; i++)
-		if (f->files[i]->kind == FERRY__FILE_KIND__FILE_USERFAULTFD)
+		if (f->files[i]->kind == FERRY__FILE_KIND__FILE_USERFAULTFD ||
+		    (f->files[i]->io_uring && f->files[i]->io_uring->n_buffers))
 			return true;
 	return false;
 }
@@ -77,7 +79,7 @@ int lazy_choose(struct restore *r, struct stream_in *in, struct error *e)
 	int x = 0;
 
 	/* Its pages are elsewhere: the image says which. */
-	if (!tree || r->n_lazy || has_userfaults(r))
+	if (!tree || r->n_lazy || needs_all(r))
 		return 0;
 	for (size_t i = 0; i < tree->n_processes && x >= 0; i++)
 		if (tree->processes[i]->state != FERRY__PROCESS_RUN_STATE__RUN_ZOMBIE)

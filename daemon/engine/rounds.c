@@ -366,11 +366,11 @@ static int find_unseen_writes(struct session *s, struct error *e)
 		if (!has_layout(p))
 			continue;
 		if (memory_find_unseen_writes(p))
-			events_log(
-				s->events, 2,
-				"pid %d reads files directly into its memory: all of that is compared again "
-				"when it is frozen",
-				p->pid);
+			events_log(s->events, 2,
+				   "pid %d has its memory written past the page tables (direct I/O, buffers "
+				   "of an io_uring): all of it is compared again "
+				   "when it is frozen",
+				   p->pid);
 		r = memory_check_pins(p, e);
 	}
 	return r;

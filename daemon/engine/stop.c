@@ -69,6 +69,8 @@ int session_freeze(struct session *s, struct error *e)
 	if (r >= 0)
 		r = session_look_all(s, SESSION_FROZEN, e);
 	if (r >= 0)
+		r = io_uring_wait_idle(&s->capture, e);
+	if (r >= 0)
 		r = sysv_check_outside(&s->capture, e);
 	if (r < 0) {
 		struct error undo = ERROR_INIT;

@@ -196,6 +196,8 @@ struct files_rebuild {
 	struct index_map ghost_by_id;
 	struct index_map nameless; /* ghost -> index of the description that made it + 1 */
 	bool nameless_known;
+	struct ring_here *rings; /* io_uring_rebuild.c */
+	size_t n_rings, cap_rings;
 	unsigned n_temporary;
 	struct rename_undo *undo;
 	size_t n_undo;
@@ -235,6 +237,9 @@ int files_open_flags(int flags);
 
 /* Of the frozen target, before anything of it is opened: refuse events that wait to be read. */
 int inotify_check_queues(struct capture *c, struct error *e);
+/* Of the tree that has just been stopped, before its last pages are read: wait until no request of an
+ * io_uring is under way. */
+int io_uring_wait_idle(struct capture *c, struct error *e);
 /* A regular file that has lost the name it was opened by, but has another one. */
 bool link_remap_concerns(const struct fd_facts *f);
 int link_remap_capture(struct capture *c, const struct fd_facts *f, Ferry__RegularFile *m, struct error *e);
@@ -271,6 +276,7 @@ const char *files_keep_label(struct rebuild *r, char *label);
 void pipes_free(struct files_rebuild *r);
 void ghosts_free(struct files_rebuild *r);
 void pidfds_free(struct files_rebuild *f);
+void rings_free(struct files_rebuild *f);
 void mqueues_free(struct files_rebuild *f, bool started);
 void unix_capture_free(struct capture *c);
 void tcp_capture_free(struct capture *c);
@@ -278,4 +284,4 @@ void tcp_rebuild_free(struct rebuild *r);
 void unix_rebuild_free(struct rebuild *r);
 extern const struct fd_type fd_regular, fd_ghost, fd_pipe, fd_fifo, fd_eventfd, fd_epoll, fd_timerfd,
 	fd_signalfd, fd_memfd, fd_userfaultfd, fd_pidfd, fd_inotify, fd_tty, fd_unix, fd_inet, fd_external,
-	fd_bpf_map, fd_mqueue, fd_dgram, fd_packet, fd_netlink, fd_refused;
+	fd_bpf_map, fd_mqueue, fd_dgram, fd_packet, fd_netlink, fd_io_uring, fd_refused;

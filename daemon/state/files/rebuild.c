@@ -112,6 +112,7 @@ void files_rebuild_close(struct rebuild *r)
 	pipes_free(f);
 	ghosts_free(f);
 	pidfds_free(f);
+	rings_free(f);
 	terminals_free(f);
 	dead_dirs_free(f);
 	unix_rebuild_free(r);

@@ -2,6 +2,7 @@
 /* One VMA: what is mapped there decides how it can be made again, and whether. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/io_uring.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -223,6 +224,20 @@ void vma_look_at_file(pid_t pid, const struct proc_vma *v, Ferry__Vma *out, cons
 	note_file(out, &st);
 }
 
+/* Every io_uring has an inode of its own. */
+static int describe_ring(pid_t pid, const struct proc_vma *v, Ferry__Vma *out, struct error *e)
+{
+	if (!v->shared)
+		return refuse(pid, v, "a private mapping of the rings of an io_uring cannot be made again",
+			      e);
+	if (v->offset != IORING_OFF_SQ_RING && v->offset != IORING_OFF_CQ_RING &&
+	    v->offset != IORING_OFF_SQES)
+		return refuse(pid, v, "buffers that an io_uring's kernel side provides cannot be moved", e);
+	out->kind = FERRY__VMA_KIND__VMA_RING;
+	out->ring = v->ino;
+	return 0;
+}
+
 int vma_describe(struct capture *c, pid_t pid, const struct proc_vma *v, Ferry__Vma **ret, struct error *e)
 {
 	Ferry__Vma *out = xmalloc(sizeof(*out));
@@ -246,6 +261,8 @@ int vma_describe(struct capture *c, pid_t pid, const struct proc_vma *v, Ferry__
 		out->kind = FERRY__VMA_KIND__VMA_VVAR;
 	else if (!strcmp(v->path, "[vvar_vclock]"))
 		out->kind = FERRY__VMA_KIND__VMA_VVAR_VCLOCK;
+	else if (!strcmp(v->path, "anon_inode:[io_uring]"))
+		r = describe_ring(pid, v, out, e);
 	else if (v->vmflags & (PROC_VM_IO | PROC_VM_PFNMAP))
 		r = refuse(pid, v, "device memory cannot be moved", e);
 	else if (v->vmflags & PROC_VM_SEALED)

@@ -52,7 +52,7 @@ static bool same_memory(const Ferry__Vma *a, const Ferry__Vma *b)
 {
 	if (a->kind != b->kind || a->shared != b->shared || fixed_flags(a) != fixed_flags(b))
 		return false;
-	if (a->kind == FERRY__VMA_KIND__VMA_ANON)
+	if (a->kind == FERRY__VMA_KIND__VMA_ANON || a->kind == FERRY__VMA_KIND__VMA_RING)
 		return true;
 	if (a->offset - a->start != b->offset - b->start && !layout_is_special(a))
 		return false;
@@ -367,6 +367,16 @@ static int map_piece(struct builder *w, const Ferry__Vma *v, uint64_t start, uin
 			flags |= MAP_GROWSDOWN;
 		unsigned i = batch_call(&w->b, "map anonymous memory", SYS_mmap, ARG(start), ARG(end - start),
 					ARG(v->prot), ARG(flags), ARG(-1), ARG(0));
+
+		batch_accept_equal(&w->b, i, start);
+		return 0;
+	}
+	if (v->kind == FERRY__VMA_KIND__VMA_RING) { /* its place, until its descriptor is there */
+		unsigned i =
+			batch_call(&w->b, "keep the place of rings", SYS_mmap, ARG(start), ARG(end - start),
+				   ARG(PROT_NONE),
+				   ARG(MAP_FIXED_NOREPLACE | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE),
+				   ARG(-1), ARG(0));
 
 		batch_accept_equal(&w->b, i, start);
 		return 0;

@@ -174,6 +174,7 @@ struct memory {
 	uint64_t max_map_count; /* VMAs a process may have */
 	uint8_t *buffer;        /* STREAM_MAX_RUN */
 	bool userfaults;        /* the tree has userfaultfds of its own: every look reads VmFlags anew */
+	bool pinned;            /* the tree has memory that an io_uring has pinned (registered buffers) */
 	bool userfaults_seen;   /* the last look at all of the tree did so */
 	bool one_process;       /* so it was at the last look at all of the tree */
 	uint64_t swap_busy;     /* ns: till then the tree is one that always fetches pages from swap */
@@ -201,6 +202,8 @@ int memory_look(struct capture *c, struct process *p, bool *ret_exec, struct err
 /* Between the collect of a round and its send: may devices write memory of @p unseen?  Sets its unseen_writes
  * (for good). Returns 1 when it was set just now. */
 int memory_find_unseen_writes(struct process *p);
+/* May this io_uring have registered buffers? */
+bool memory_has_fixed_buffers(pid_t pid, int fd);
 /* Refuse pages that the kernel writes for good. */
 int memory_check_pins(struct process *p, struct error *e);
 /*

@@ -14,16 +14,21 @@
  * Buffered I/O copies through the page tables and is safe; but some file systems read every file in this way,
  * as their servers put the data into the pages of the caller.
  *
- * Pages pinned for long (VmPin) belong to descriptors that are refused: an io_uring, an RDMA device.  Pins
- * without such a descriptor are those of an io_uring that has none, and could not be made anew.
+ * Pages pinned for long (VmPin) are those of buffers registered with an io_uring, which fdinfo tells: they
+ * are treated in the same way; or they belong to descriptors that are refused (an RDMA device).  Pins without
+ * such a descriptor are those of an io_uring that has none, and could not be made anew.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/util.h"
 #include "procfs/procfs.h"
 #include "state/memory/memory.h"
+
+#define RING_TRIES    200
+#define RING_PAUSE_NS 50000
 
 static bool reads_directly(const char *type)
 {
@@ -52,13 +57,53 @@ static bool is_direct_mount(const char *mountinfo, uint64_t id)
 	return false;
 }
 
+bool memory_has_fixed_buffers(pid_t pid, int fd)
+{
+	cleanup_free char *path = xasprintf("/proc/%d/fdinfo/%d", pid, fd), *text = NULL;
+	uint64_t n = 0;
+
+	/* While it is in use fdinfo shows nothing of it. */
+	for (int i = 0; i < RING_TRIES; i++) {
+		free(TAKE_PTR(text));
+		if (read_file(path, &text) < 0)
+			return false;
+		if (proc_field_u64(text, "UserBufs", 10, &n))
+			return n;
+		nanosleep(&(struct timespec){.tv_nsec = RING_PAUSE_NS}, NULL);
+	}
+	return true;
+}
+
+/* Pages that a descriptor tells of are looked after like those of direct I/O. */
+static bool has_fixed_buffers(pid_t pid)
+{
+	cleanup_free int *fds = NULL;
+	struct error ignore = ERROR_INIT;
+	size_t n = 0;
+	bool found = false;
+
+	if (proc_fds(pid, &fds, &n, &ignore) < 0)
+		return false;
+	for (size_t i = 0; i < n && !found; i++) {
+		cleanup_free char *link = xasprintf("/proc/%d/fd/%d", pid, fds[i]), *name = NULL;
+
+		found = readlink_at(AT_FDCWD, link, &name) >= 0 && !strcmp(name, "anon_inode:[io_uring]") &&
+			memory_has_fixed_buffers(pid, fds[i]);
+	}
+	return found;
+}
+
 static bool is_direct(pid_t pid, int fd, char **mountinfo)
 {
 	cleanup_free char *link = xasprintf("/proc/%d/fd/%d", pid, fd), *name = NULL, *text = NULL;
 	uint64_t flags, mount;
 
 	/* A pipe in packet mode has the flag too, so do sockets have none: only names are looked at. */
-	if (readlink_at(AT_FDCWD, link, &name) < 0 || name[0] != '/')
+	if (readlink_at(AT_FDCWD, link, &name) < 0)
+		return false;
+	if (!strcmp(name, "anon_inode:[io_uring]"))
+		return memory_has_fixed_buffers(pid, fd);
+	if (name[0] != '/')
 		return false;
 	cleanup_free char *info = xasprintf("/proc/%d/fdinfo/%d", pid, fd);
 
@@ -101,7 +146,7 @@ int memory_check_pins(struct process *p, struct error *e)
 	uint64_t pinned = st.vm_pin_kb;
 
 	proc_status_deinit(&st);
-	if (!pinned)
+	if (!pinned || has_fixed_buffers(p->pid))
 		return 0;
 	return error_say(e, ENOTSUP,
 			 "pid %d has %llu KiB of memory pinned for devices (buffers of an io_uring, be it "
