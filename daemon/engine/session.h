@@ -36,7 +36,7 @@ struct session_options {
 	enum compress_mode compress; /* of page data, over a link, as far as its other end can unpack them */
 	struct state_options state;
 	int64_t owner; /* refuse what this user could not do himself (procfs/owner.h); -1: no matter */
-	bool observe; /* it is only followed (engine/observe.h): what could not be moved is no hindrance */
+	bool observe;  /* it is only followed (engine/observe.h): what could not be moved is no hindrance */
 	const struct hooks *hooks; /* NULL: none; called in the process of the session */
 };
 void session_options_init(struct session_options *o);

@@ -36,8 +36,8 @@ struct serve_options {
 	int (*admit)(void *ctx, struct error *e);
 	void *admit_ctx;
 	struct restore_limits limits; /* of each migration */
-	/* Called once, after the first round, while the target runs at its source: the processes that it will be
-	 * here, to be put where they belong. NULL: they stay. */
+	/* Called once, after the first round, while the target runs at its source: the processes that it will
+	 * be here, to be put where they belong. NULL: they stay. */
 	void (*place)(const char *uuid, const pid_t *pids, size_t n, const struct events *ev);
 };
 int migrate_serve(int sock, const struct serve_options *o, const struct events *ev, struct error *e);

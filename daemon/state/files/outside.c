@@ -12,11 +12,12 @@ static void each_of(struct capture *c, pid_t pid, bool (*match)(const char *link
 	cleanup_free int *fds = NULL;
 	size_t n = 0;
 	struct error ignore = ERROR_INIT;
+	pid_t living = proc_living(pid);
 
-	if (proc_fds(pid, &fds, &n, &ignore) < 0)
+	if (proc_fds(living, &fds, &n, &ignore) < 0)
 		return;
 	for (size_t i = 0; i < n; i++) {
-		cleanup_free char *path = xasprintf("/proc/%d/fd/%d", pid, fds[i]), *link = NULL;
+		cleanup_free char *path = xasprintf("/proc/%d/fd/%d", living, fds[i]), *link = NULL;
 
 		if (readlink_at(AT_FDCWD, path, &link) >= 0 && match(link) && !tree_includes(c->tree, pid))
 			each(ctx, pid, fds[i]);

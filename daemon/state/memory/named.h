@@ -35,7 +35,8 @@ void sysv_refresh(struct memory_object *o);
 int sysv_check_outside(struct capture *c, struct error *e);
 /* describe.c: one VMA as a message; objects behind it are registered. Refuses what cannot be moved (names pid
  * and address); -ENOENT: it is gone. */
-/* The same mapping as the last time: its file may be of another size. @last: the mapping before it, or NULL. */
+/* The same mapping as the last time: its file may be of another size. @last: the mapping before it, or NULL.
+ */
 void vma_look_at_file(pid_t pid, const struct proc_vma *v, Ferry__Vma *out, const Ferry__Vma *last);
 int vma_describe(struct capture *c, pid_t pid, const struct proc_vma *v, Ferry__Vma **ret, struct error *e);
 /* A process outside of the tree that maps this inode, with its name, or 0. */

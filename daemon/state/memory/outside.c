@@ -13,7 +13,7 @@ static bool maps_inode(pid_t pid, uint64_t dev, uint64_t ino)
 	struct error gone = ERROR_INIT;
 	bool found = false;
 
-	if (proc_maps_read(pid, false, &maps, &gone) < 0)
+	if (proc_maps_read(proc_living(pid), false, &maps, &gone) < 0)
 		return false;
 	for (size_t i = 0; i < maps.n && !found; i++)
 		found = maps.v[i].ino == ino && maps.v[i].dev_major == major(dev) &&
