@@ -8,6 +8,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib/cases.sh"
 
 slow() { host_run A tc qdisc add dev eth0 root tbf rate "$1" burst 64k latency 50ms 2>/dev/null || skip "no tbf in this kernel"; }
+# So slow that what is missing takes most of a minute: something can be killed in the meantime. The rest need not be waited for.
+very_slow() { slow 8mbit; }
+fast() { host_run A tc qdisc change dev eth0 root tbf rate 1gbit burst 1m latency 50ms || fail "cannot make the link fast"; }
 
 # With $tls set to "yes" by the case: keys on both sides, and everything over TLS
 tls=
@@ -43,11 +46,12 @@ daemon_a() {
 	within 10 host_run A sh -c 'grep -q " 0A " /proc/net/tcp' || fail "ferryd of A does not listen"
 }
 
+hook= migrator=$ferry # a point of test/faults, and a ferry that knows it
 # In the background; $migration
 migrate() {
 	note "migrate $*"
 	: >"$dir/out" # not what the last one said
-	host_run A timeout -k 2 100 "$ferry" migrate "$pid" --to 192.0.2.2 $(trust A) --json -v4 -o "$dir/migrate.log" "$@" >"$dir/out" 2>&1 &
+	host_run A env FERRY_FAULT_DIR="$dir/fault" FERRY_FAULT="$hook" timeout -k 2 240 "$migrator" migrate "$pid" --to 192.0.2.2 $(trust A) --json -v4 -o "$dir/migrate.log" "$@" >"$dir/out" 2>&1 &
 	migration=$!
 }
 
@@ -60,6 +64,34 @@ begin() {
 	within 30 some_fetched || fail "no pages come"
 }
 
+# A word of the state of the process that fetches: 12: it has come to its end; 16: its holder
+pager_word() { host_run B sh -c 'od -An -td4 -N4 -j'"$1"' /run/ferry/journal/in/*.pages 2>/dev/null' | tr -d ' '; }
+pages_are_missing() { [ "$(pager_word 12)" = 0 ]; }
+in_time() { pages_are_missing || fail "all pages were there before $1: that proves nothing"; }
+
+# strike HOST PID...: kill -9 while pages are missing
+strike() {
+	local host=$1
+	shift
+	note "strike $host $*"
+	[ $# -gt 0 ] && host_run "$host" kill -9 "$@" || fail "there is nobody to be killed"
+	in_time "anything was killed"
+}
+second() { ferries "$1" | sed -n 2p; }
+
+# The same where much of the memory goes along first: the link is slow from the freeze on.
+begin_slowly() {
+	hook=source:frozen:before:pause migrator=$bin/../faults/ferry
+	[ -x "$migrator" ] || skip "no $migrator"
+	mkdir "$dir/fault" && mkfifo "$dir/fault/reached" "$dir/fault/go"
+	migrate --backend none --post-copy 1
+	timeout 60 cat "$dir/fault/reached" >/dev/null || fail "the target was never frozen: $(tail -n 1 "$dir/out")"
+	very_slow
+	timeout 60 sh -c 'echo x >"$0"' "$dir/fault/go" || fail "nobody waits to go on"
+	within 60 fetching || fail "it does not run at the destination: $(tail -n 1 "$dir/out")"
+	within 30 some_fetched || fail "no pages come"
+}
+
 journals_empty() {
 	[ -z "$(host_run A sh -c 'ls /run/ferry/journal/out' 2>/dev/null)" ] &&
 		[ -z "$(host_run B sh -c 'ls /run/ferry/journal/in | grep -E "pages|sock"; head -qn 1 /run/ferry/journal/in/* 2>/dev/null | grep -v " running "' 2>/dev/null)" ]
@@ -68,7 +100,7 @@ no_holder() { ! host_run B sh -c 'cat /proc/[0-9]*/comm' 2>/dev/null | grep -q f
 
 # It is in B alone, with all of its pages, and goes on
 over() {
-	within 60 journals_empty || fail "something is left: $(host_run A sh -c 'head -n 1 /run/ferry/journal/out/*' 2>&1) $(host_run B sh -c 'ls /run/ferry/journal/in; head -n 1 /run/ferry/journal/in/*' 2>&1 | tr '\n' ' ')"
+	within 180 journals_empty || fail "something is left: $(host_run A sh -c 'head -n 1 /run/ferry/journal/out/*' 2>&1) $(host_run B sh -c 'ls /run/ferry/journal/in; head -n 1 /run/ferry/journal/in/*' 2>&1 | tr '\n' ' ')"
 	! alive A || fail "a copy is left at the source"
 	within 5 no_holder || fail "the holder is left"
 	finish B
@@ -123,27 +155,28 @@ case_everything() {
 # What was made of huge pages is so again (the program compares its smaps), also when another process has taken over in between
 case_huge_pages() {
 	pair thp
-	slow 800mbit
+	slow ${1:-800}mbit
 	begin --backend none --post-copy 1
-	[ -z "${1:-}" ] || host_run B kill -9 "$(ferries B | sed -n 2p)"
+	if [ -n "${1:-}" ]; then
+		strike B $(second B)
+		fast
+	fi
 	ended
 	[ -n "${1:-}" ] || counts # who takes over need not tell the source how it went on
 	over
 }
-case_huge_pages_killed() { case_huge_pages killed; }
+case_huge_pages_killed() { case_huge_pages 8; }
 
 # Shared memory of which nobody has a descriptor stays behind, too, and is right in all processes
 case_shared() {
 	pair shared-restless
 	slow 100mbit
 	begin --backend none --post-copy 1
-	[ -z "${1:-}" ] || host_run B kill -9 "$(ferries B | sed -n 2p)"
 	ended
-	[ -n "${1:-}" ] || counts
+	counts
 	[ "$(value fetch total)" -gt 2000 ] || fail "only $(value fetch total) pages were missing: shared memory was not left"
 	over
 }
-case_shared_killed() { case_shared killed; }
 
 # Of shared memory, too, only what was written since the last round is missing, and each page comes once.
 case_shared_only_what_was_dirty() {
@@ -188,43 +221,62 @@ case_on_stall() {
 }
 
 case_link_cut() {
-	pair restless
-	slow 100mbit
-	begin --backend none --post-copy 1
+	pair ${1:-restless}
+	begin_slowly
 	host_net B ip link set eth0 down
-	sleep 3
+	in_time "the link was cut"
+	sleep 1
+	in_time "the link was cut"
 	alive B || fail "it has ended without its pages"
+	fast
 	host_net B ip link set eth0 up
 	ended
 	counts
 	over
 }
+case_shared_link_cut() { case_link_cut shared-restless; }
 
 # The processes of ferry in host A, the command first; of ferryd in B
 ferries() { host_run "$1" sh -c 'for p in /proc/[0-9]*; do case "$(cat $p/comm 2>/dev/null)" in ferry|ferryd) echo ${p#/proc/} ;; esac; done' | sort -n; }
 
 case_kill_source_worker() {
 	pair restless
-	slow 100mbit
+	very_slow
 	begin --backend none --post-copy 1
-	host_run A kill -9 "$(ferries A | sed -n 2p)"
+	strike A $(second A)
+	fast
 	ended
+	over
+}
+
+# While the link is cut: the destination does not hear of it. The next one is not kept waiting for what began to come from the first.
+case_kill_source_worker_cut() {
+	pair restless
+	very_slow
+	begin --backend none --post-copy 1
+	host_net B ip link set eth0 down
+	strike A $(second A)
+	fast
+	host_net B ip link set eth0 up
+	ended
+	! grep -q 'timed out' "$dir/ferryd.out" || fail "a connection of the dead worker was waited for: $(grep 'timed out' "$dir/ferryd.out")"
 	over
 }
 
 # Nobody is left at the source but the stopped original and its journal: whoever comes serves the rest.
 case_kill_source() {
-	pair restless
-	slow 100mbit
-	begin --backend none --post-copy 1
-	host_run A kill -9 $(ferries A)
+	pair ${1:-restless}
+	begin_slowly
+	strike A $(ferries A)
 	wait $migration
-	sleep 2
 	host_run A "$ferry" status >"$dir/status" 2>&1
 	grep -q serving "$dir/status" || fail "ferry status does not show it: $(tail -n 1 "$dir/status")"
+	in_time "nobody was left at the source"
+	fast
 	daemon_a
 	over
 }
+case_shared_kill_source() { case_kill_source shared-restless; }
 
 case_resume() {
 	pair restless
@@ -253,37 +305,40 @@ case_cancel() {
 
 # The worker at the destination: the holder keeps what is missing missing.
 case_kill_destination_worker() {
-	pair restless
-	slow 100mbit
-	begin --backend none --post-copy 1
-	host_run B kill -9 "$(ferries B | sed -n 2p)"
+	pair ${1:-restless}
+	begin_slowly
+	strike B $(second B)
+	fast
 	ended
 	over
 }
+
+case_shared_kill_destination_worker() { case_kill_destination_worker shared-restless; }
 
 # Again and again, while children come and go: descriptors of memory that has ended are nobody's, and their numbers are used again.
 case_kill_worker_often() {
 	pair restless
-	slow 40mbit
+	very_slow
 	begin --backend none --post-copy 1
 	for _ in 1 2 3 4; do
 		sleep 1.2
-		! fetched_all || fail "all pages were there too early: the case proves nothing"
-		host_run B kill -9 "$(ferries B | sed -n 2p)"
+		strike B $(second B)
 		within 15 eval "alive B && host_run B ls /run/ferry/journal/in | grep -q sock" || fail "nobody goes on"
 	done
+	fast
 	ended
 	over
 }
-fetched_all() { [ "$(value fetch left)" = 0 ]; }
 
 case_kill_destination() {
 	pair restless
-	slow 100mbit
+	very_slow
 	begin --backend none --post-copy 1
 	kill_ferryd
-	sleep 2
+	in_time "ferryd was killed"
+	sleep 1
 	alive B || fail "it has ended without its pages"
+	fast
 	ferryd_b
 	ended
 	over
@@ -292,11 +347,13 @@ case_kill_destination() {
 # In order: it lets go, and the next one goes on.
 case_restart_destination() {
 	pair restless
-	slow 100mbit
+	very_slow
 	begin --backend none --post-copy 1
 	host_run B kill "$(ferries B | head -n 1)"
 	within 10 no_ferryd || fail "ferryd does not end"
+	in_time "ferryd had ended"
 	alive B || fail "it has ended without its pages"
+	fast
 	ferryd_b
 	ended
 	over
@@ -305,17 +362,18 @@ no_ferryd() { [ -z "$(ferries B)" ]; }
 
 # Twice, and with the one that holds them killed before: another one is there by then.
 case_kill_holder() {
-	pair restless
-	slow 100mbit
-	begin --backend none --post-copy 1
-	host_run B sh -c 'for p in /proc/[0-9]*; do [ "$(cat $p/comm 2>/dev/null)" = ferry-hold ] && kill -9 ${p#/proc/}; done'
-	within 5 has_holder || fail "no other holder comes"
-	sleep 0.5
-	host_run B kill -9 "$(ferries B | sed -n 2p)"
-	within 10 some_fetched $(($(value fetch arrived) + 500)) || sleep 1
+	pair ${1:-restless}
+	begin_slowly
+	local holder=$(pager_word 16)
+	strike B $holder
+	within 10 another_holder "$holder" || fail "no other holder comes"
+	strike B $(second B)
+	fast
 	ended
 	over
 }
+another_holder() { [ "$(pager_word 16)" != "$1" ]; }
+case_shared_kill_holder() { case_kill_holder shared-restless; }
 has_holder() { ! no_holder; }
 
 # Children that were forked since the last round start without their own pages, too.
@@ -445,14 +503,16 @@ case_scope() {
 	mkdir "$scope" 2>/dev/null || skip "no cgroups here"
 	trap 'host_down; within 5 rmdir "$scope"' EXIT
 	pair restless
-	slow 100mbit
+	very_slow
 	begin --backend none --post-copy 1
 	host_run B sh -c 'echo "$0" >"$1/cgroup.procs"' "$pid" "$scope" || skip "processes cannot be put into a cgroup here"
 	within 5 holder_in "${scope##*/}" || fail "the holder is not where the tree is"
 	kill_ferryd
+	in_time "ferryd was killed"
 	sleep 1
 	alive B || fail "it has ended without its pages"
 	has_holder || fail "the holder has ended with ferryd"
+	fast
 	ferryd_b
 	ended
 	over
@@ -460,4 +520,4 @@ case_scope() {
 holder_in() { host_run B sh -c 'for p in /proc/[0-9]*; do [ "$(cat $p/comm 2>/dev/null)" = ferry-hold ] && grep -q "/$0$" $p/cgroup && exit 0; done; exit 1' "$1"; }
 
 # By name only, as they take long: huge_pages shared kill_worker_often tls_kill_source tls_only_what_was_dirty tls_link_cut tls_kill_destination_worker tls_kill_destination.
-run_cases "only_what_was_dirty restless everything huge_pages_killed shared_killed shared_only_what_was_dirty shared_on_stall shared_by_default on_stall link_cut kill_source_worker kill_source resume cancel kill_destination_worker kill_destination restart_destination kill_holder brood by_default not_possible go_back go_back_killed_before go_back_killed_after scope tls" "$@"
+run_cases "only_what_was_dirty restless everything huge_pages_killed shared_kill_destination_worker shared_kill_holder shared_kill_source shared_link_cut shared_only_what_was_dirty shared_on_stall shared_by_default on_stall link_cut kill_source_worker kill_source resume cancel kill_destination_worker kill_destination restart_destination kill_holder brood by_default not_possible go_back go_back_killed_before go_back_killed_after scope tls" "$@"
