@@ -37,7 +37,12 @@ two_hosts() {
 pair() {
 	two_hosts
 	ferryd_b
-	start "$1"
+	start "$@"
+}
+
+# A program whose memory stays behind as a whole: what children share with it when it is frozen would go along.
+childless() {
+	pair ${1:-restless} env CHILDREN_LATER=1
 }
 
 # Where the daemon of the source is to pick up what is left
@@ -74,21 +79,23 @@ strike() {
 	local host=$1
 	shift
 	note "strike $host $*"
-	[ $# -gt 0 ] && host_run "$host" kill -9 "$@" || fail "there is nobody to be killed"
+	# Some may end with others that are killed before them.
+	[ $# -gt 0 ] && host_run "$host" kill -0 "$1" && { host_run "$host" kill -9 "$@" 2>/dev/null || [ $# -gt 1 ]; } || fail "there is nobody to be killed"
 	in_time "anything was killed"
 }
 second() { ferries "$1" | sed -n 2p; }
 
-# The same where much of the memory goes along first: the link is slow from the freeze on.
+# The same, over a link that is slow from the start there on: by the hook of test/faults.
 begin_slowly() {
-	hook=source:frozen:before:pause migrator=$bin/../faults/ferry
+	hook=source:committing:before:pause migrator=$bin/../faults/ferry
 	[ -x "$migrator" ] || skip "no $migrator"
 	mkdir "$dir/fault" && mkfifo "$dir/fault/reached" "$dir/fault/go"
 	migrate --backend none --post-copy 1
-	timeout 60 cat "$dir/fault/reached" >/dev/null || fail "the target was never frozen: $(tail -n 1 "$dir/out")"
+	timeout 60 cat "$dir/fault/reached" >/dev/null || fail "it was never ready to start there: $(tail -n 1 "$dir/out")"
 	very_slow
 	timeout 60 sh -c 'echo x >"$0"' "$dir/fault/go" || fail "nobody waits to go on"
 	within 60 fetching || fail "it does not run at the destination: $(tail -n 1 "$dir/out")"
+	: >"$test/children"
 	within 30 some_fetched || fail "no pages come"
 }
 
@@ -155,17 +162,13 @@ case_everything() {
 # What was made of huge pages is so again (the program compares its smaps), also when another process has taken over in between
 case_huge_pages() {
 	pair thp
-	slow ${1:-800}mbit
+	slow 800mbit
 	begin --backend none --post-copy 1
-	if [ -n "${1:-}" ]; then
-		strike B $(second B)
-		fast
-	fi
 	ended
-	[ -n "${1:-}" ] || counts # who takes over need not tell the source how it went on
+	counts
 	over
 }
-case_huge_pages_killed() { case_huge_pages 8; }
+case_huge_pages_killed() { case_kill_destination_worker thp; }
 
 # Shared memory of which nobody has a descriptor stays behind, too, and is right in all processes
 case_shared() {
@@ -221,7 +224,7 @@ case_on_stall() {
 }
 
 case_link_cut() {
-	pair ${1:-restless}
+	childless ${1:-restless}
 	begin_slowly
 	host_net B ip link set eth0 down
 	in_time "the link was cut"
@@ -240,9 +243,8 @@ case_shared_link_cut() { case_link_cut shared-restless; }
 ferries() { host_run "$1" sh -c 'for p in /proc/[0-9]*; do case "$(cat $p/comm 2>/dev/null)" in ferry|ferryd) echo ${p#/proc/} ;; esac; done' | sort -n; }
 
 case_kill_source_worker() {
-	pair restless
-	very_slow
-	begin --backend none --post-copy 1
+	childless
+	begin_slowly
 	strike A $(second A)
 	fast
 	ended
@@ -251,9 +253,8 @@ case_kill_source_worker() {
 
 # While the link is cut: the destination does not hear of it. The next one is not kept waiting for what began to come from the first.
 case_kill_source_worker_cut() {
-	pair restless
-	very_slow
-	begin --backend none --post-copy 1
+	childless
+	begin_slowly
 	host_net B ip link set eth0 down
 	strike A $(second A)
 	fast
@@ -265,7 +266,7 @@ case_kill_source_worker_cut() {
 
 # Nobody is left at the source but the stopped original and its journal: whoever comes serves the rest.
 case_kill_source() {
-	pair ${1:-restless}
+	childless ${1:-restless}
 	begin_slowly
 	strike A $(ferries A)
 	wait $migration
@@ -305,7 +306,7 @@ case_cancel() {
 
 # The worker at the destination: the holder keeps what is missing missing.
 case_kill_destination_worker() {
-	pair ${1:-restless}
+	childless ${1:-restless}
 	begin_slowly
 	strike B $(second B)
 	fast
@@ -317,9 +318,8 @@ case_shared_kill_destination_worker() { case_kill_destination_worker shared-rest
 
 # Again and again, while children come and go: descriptors of memory that has ended are nobody's, and their numbers are used again.
 case_kill_worker_often() {
-	pair restless
-	very_slow
-	begin --backend none --post-copy 1
+	childless
+	begin_slowly
 	for _ in 1 2 3 4; do
 		sleep 1.2
 		strike B $(second B)
@@ -331,9 +331,8 @@ case_kill_worker_often() {
 }
 
 case_kill_destination() {
-	pair restless
-	very_slow
-	begin --backend none --post-copy 1
+	childless
+	begin_slowly
 	kill_ferryd
 	in_time "ferryd was killed"
 	sleep 1
@@ -346,9 +345,8 @@ case_kill_destination() {
 
 # In order: it lets go, and the next one goes on.
 case_restart_destination() {
-	pair restless
-	very_slow
-	begin --backend none --post-copy 1
+	childless
+	begin_slowly
 	host_run B kill "$(ferries B | head -n 1)"
 	within 10 no_ferryd || fail "ferryd does not end"
 	in_time "ferryd had ended"
@@ -362,7 +360,7 @@ no_ferryd() { [ -z "$(ferries B)" ]; }
 
 # Twice, and with the one that holds them killed before: another one is there by then.
 case_kill_holder() {
-	pair ${1:-restless}
+	childless ${1:-restless}
 	begin_slowly
 	local holder=$(pager_word 16)
 	strike B $holder
@@ -502,9 +500,8 @@ case_scope() {
 	[ -d /sys/fs/cgroup/memory ] || scope=/sys/fs/cgroup/ferry-scope-$BASHPID
 	mkdir "$scope" 2>/dev/null || skip "no cgroups here"
 	trap 'host_down; within 5 rmdir "$scope"' EXIT
-	pair restless
-	very_slow
-	begin --backend none --post-copy 1
+	childless
+	begin_slowly
 	host_run B sh -c 'echo "$0" >"$1/cgroup.procs"' "$pid" "$scope" || skip "processes cannot be put into a cgroup here"
 	within 5 holder_in "${scope##*/}" || fail "the holder is not where the tree is"
 	kill_ferryd

@@ -128,6 +128,12 @@ static void have_child(struct piece *p, uint64_t *state)
 	_exit(0);
 }
 
+/* With CHILDREN_LATER in the environment none before there is a file "children". */
+static bool may_have_children(void)
+{
+	return !getenv("CHILDREN_LATER") || access(test_path("children"), F_OK) == 0;
+}
+
 static void once(struct piece *all, uint64_t *state)
 {
 	struct piece *p = &all[test_random(state) % PIECES];
@@ -149,7 +155,7 @@ static void once(struct piece *all, uint64_t *state)
 			shrink_and_grow(p);
 		break;
 	case 4:
-		if (test_random(state) % 4 == 0)
+		if (test_random(state) % 4 == 0 && may_have_children())
 			have_child(all, state);
 		break;
 	default:
