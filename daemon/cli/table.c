@@ -27,7 +27,8 @@ static const struct opt rows[] = {
 	 1 << 22, NULL, "the root of the process tree"},
 	/* What ferryd gives when it acts for somebody (service/errands.h). */
 	{"owner", 0, OPT_INT, OPT_COMMAND, VERB_DUMP | VERB_MIGRATE | VERB_STATUS | VERB_CANCEL, AT(owner),
-	 "UID", "-1", -1, UINT32_MAX - 1, NULL, NULL},
+	 "UID", "-1", -1, UINT32_MAX - 1, NULL,
+	 "refuse what is not wholly this user's; -1: all (ferryd says so when it acts for somebody)"},
 	{"to", 0, OPT_STRING, 0, VERB_MIGRATE, AT(to), "HOST[:PORT]", NULL, 0, 0, NULL,
 	 "where ferryd listens (default port 7471)"},
 	{"insecure", 0, OPT_FLAG, 0, VERB_MIGRATE | VERB_RESUME | SERVING, AT(insecure), NULL, NULL, 0, 0,
