@@ -133,7 +133,18 @@ static bool covers(const struct page_set *s, uint64_t start, uint64_t end)
 	return whole;
 }
 
-/* 1: missing pages of [start, end) of @v are ours to place; 0: they must be written. */
+/* Nothing of @v is registered then: where it were, a missing page could not be written. */
+static void refuse(struct place *pl, const Ferry__Vma *v)
+{
+	struct uffdio_range range = {v->start, v->end - v->start};
+
+	ioctl(pl->uffd, UFFDIO_UNREGISTER, &range);
+	page_set_remove_range(&pl->registered, v->start, v->end);
+	page_set_add(&pl->refused, v->start, v->end);
+}
+
+/* 1: missing pages of [start, end) of @v are ours to place; 0: they must be written. A piece of what was
+ * registered as part of a larger mapping, and reaches beyond that, is registered too, small as it may be. */
 static int enlist(struct process *p, const Ferry__Vma *v, uint64_t start, uint64_t end, struct error *e)
 {
 	struct place *pl = place_of(p);
@@ -143,8 +154,14 @@ static int enlist(struct process *p, const Ferry__Vma *v, uint64_t start, uint64
 	/* All of it: neighbours that were registered one by one may be one mapping by now. */
 	if (covers(&pl->registered, start, end))
 		return 1;
-	if (pl->no_uffd || page_set_overlaps(&pl->refused, start, end) ||
-	    (v->kind == FERRY__VMA_KIND__VMA_ANON && v->end - v->start < SMALL))
+	if (pl->no_uffd)
+		return 0;
+	if (page_set_overlaps(&pl->refused, v->start, v->end)) {
+		refuse(pl, v);
+		return 0;
+	}
+	if (v->kind == FERRY__VMA_KIND__VMA_ANON && v->end - v->start < SMALL &&
+	    !page_set_overlaps(&pl->registered, v->start, v->end))
 		return 0;
 	if (pl->uffd < 0) {
 		int r = make_uffd(p, e);
@@ -153,7 +170,7 @@ static int enlist(struct process *p, const Ferry__Vma *v, uint64_t start, uint64
 			return r;
 	}
 	if (ioctl(pl->uffd, UFFDIO_REGISTER, &reg) < 0) {
-		page_set_add(&pl->refused, v->start, v->end);
+		refuse(pl, v);
 		return 0;
 	}
 	page_set_add(&pl->registered, v->start, v->end);
@@ -295,15 +312,6 @@ static int copy_in(struct process *p, const Ferry__Vma *v, uint64_t addr, const 
 		n -= there;
 	}
 	return 0;
-}
-
-static void refuse(struct place *pl, const Ferry__Vma *v)
-{
-	struct uffdio_range range = {v->start, v->end - v->start};
-
-	ioctl(pl->uffd, UFFDIO_UNREGISTER, &range);
-	page_set_remove_range(&pl->registered, v->start, v->end);
-	page_set_add(&pl->refused, v->start, v->end);
 }
 
 int place_write(struct process *p, const Ferry__Vma *v, uint64_t addr, const void *data, uint64_t n,

@@ -95,18 +95,20 @@ static unsigned count_polls(const struct ofd *o)
 
 static int wait_for(struct capture *c, uint32_t ofd, uint64_t limit, struct error *e)
 {
+	bool last = false; /* after the time limit once more: the machine may have stood still */
 	int64_t n = 0;
 	int r = 0;
 
 	while ((r = requests_of(c, &files_capture_of(c)->ofds[ofd], &n, e)) >= 0 && n) {
 		const struct ofd *o = &files_capture_of(c)->ofds[ofd];
 
-		if (now_ns() > limit)
+		if (last)
 			return error_say(e, EAGAIN,
 					 "pid %d fd %d: %lld requests of its io_uring do not end (%u of them "
 					 "wait for a descriptor to become ready): it can be moved when none "
 					 "is under way",
 					 o->pid, o->fd, (long long)n, count_polls(o));
+		last = now_ns() > limit;
 		r = wake_holders(c, ofd, e);
 		if (r < 0)
 			return r;

@@ -110,42 +110,62 @@ static void found_inode(struct memory *m, uint64_t ino, pid_t tid, int fd)
 	}
 }
 
-/* The system's init may have more privilege than we, so that it cannot be looked at: it is taken to have none
- * then. Anybody else is not. */
-static bool is_nothing(int r, pid_t pid)
+/* One that has ended has nothing; one that may not be looked at may have anything. */
+static bool is_nothing(int r)
 {
-	return r == -ENOENT || r == -ESRCH || (pid == 1 && (r == -EACCES || r == -EPERM));
+	return r == -ENOENT || r == -ESRCH;
+}
+
+/* The mount of what has no file system: rings of io_uring are there, as is our inotify. 0: not known. */
+static uint64_t anonymous_mount(const struct memory *m)
+{
+	cleanup_free char *path = xasprintf("/proc/self/fdinfo/%d", m->inotify), *text = NULL;
+	uint64_t id;
+
+	return m->inotify >= 0 && read_file(path, &text) > 0 && proc_field_u64(text, "mnt_id", 10, &id) ? id
+													: 0;
+}
+
+static bool is_ring(pid_t tid, int fd)
+{
+	cleanup_free char *path = xasprintf("/proc/%d/fd/%d", tid, fd), *link = NULL;
+
+	return readlink_at(AT_FDCWD, path, &link) >= 0 && !strcmp(link, "anon_inode:[io_uring]");
 }
 
 /* False: it may be, or hold, anything. */
-static bool look_at_fd(struct memory *m, pid_t pid, pid_t tid, int fd)
+static bool look_at_fd(struct memory *m, pid_t tid, int fd)
 {
 	cleanup_free char *path = xasprintf("/proc/%d/fdinfo/%d", tid, fd), *text = NULL;
 	ssize_t n = read_file(path, &text);
-	uint64_t flags, ino, files;
+	uint64_t flags, ino, files, mount;
 
 	if (n < 0)
-		return is_nothing((int)n, pid);
+		return is_nothing((int)n);
 	if (!proc_field_u64(text, "flags", 8, &flags) || !proc_field_u64(text, "ino", 10, &ino))
 		return false;
 	if ((proc_field_u64(text, "scm_fds", 10, &files) && files) ||
 	    (proc_field_u64(text, "UserFiles", 10, &files) && files))
+		return false;
+	/* While a ring is at work the kernel does not tell what is registered with it. */
+	if (!proc_field_u64(text, "UserFiles", 10, &files) && proc_field_u64(text, "mnt_id", 10, &mount) &&
+	    (!m->anonymous_mount || mount == m->anonymous_mount) && is_ring(tid, fd))
 		return false;
 	if (!(flags & O_PATH))
 		found_inode(m, ino, tid, fd);
 	return true;
 }
 
-static bool look_at_table(struct memory *m, pid_t pid, pid_t tid)
+static bool look_at_table(struct memory *m, pid_t tid)
 {
 	cleanup_free int *fds = NULL;
 	struct error e = ERROR_INIT;
 	size_t n = 0;
 	int r = proc_fds(tid, &fds, &n, &e);
-	bool clear = r >= 0 || is_nothing(r, pid);
+	bool clear = r >= 0 || is_nothing(r);
 
 	for (size_t i = 0; i < n && clear; i++)
-		clear = look_at_fd(m, pid, tid, fds[i]);
+		clear = look_at_fd(m, tid, fds[i]);
 	return clear;
 }
 
@@ -154,13 +174,13 @@ static bool look_at_process(struct memory *m, pid_t pid)
 	cleanup_free pid_t *tids = NULL;
 	struct error gone = ERROR_INIT;
 	size_t n = 0;
-	bool clear = look_at_table(m, pid, pid);
+	bool clear = look_at_table(m, pid);
 
 	if (!clear || proc_threads(pid, &tids, &n, &gone) < 0)
 		return clear;
 	for (size_t i = 0; i < n && clear; i++)
 		if (tids[i] != pid && syscall(SYS_kcmp, pid, tids[i], KCMP_FILES, 0, 0) != 0)
-			clear = look_at_table(m, pid, tids[i]);
+			clear = look_at_table(m, tids[i]);
 	return clear;
 }
 
@@ -184,6 +204,7 @@ bool holders_look(struct memory *m)
 		return false;
 	for (size_t i = 0; i < m->n_objects; i++)
 		m->objects[i]->held = false;
+	m->anonymous_mount = anonymous_mount(m);
 	bool clear = proc_pids(&pids, &n, &e) >= 0;
 
 	for (size_t i = 0; i < n && clear; i++)

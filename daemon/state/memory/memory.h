@@ -160,12 +160,13 @@ struct round_stats {
 };
 
 struct memory {
-	struct backend backend;  /* ops NULL: no tracking */
-	struct tree *tree;       /* whose processes are followed; NULL: not looked at yet */
-	bool asked;              /* since the freeze: memory_objects_ask */
-	int inotify;             /* of holders.c; -1: none */
-	struct callers *callers; /* of callers.c */
-	uint64_t holders_next;   /* ns: not before */
+	struct backend backend;   /* ops NULL: no tracking */
+	struct tree *tree;        /* whose processes are followed; NULL: not looked at yet */
+	bool asked;               /* since the freeze: memory_objects_ask */
+	int inotify;              /* of holders.c; -1: none */
+	struct callers *callers;  /* of callers.c */
+	uint64_t holders_next;    /* ns: not before */
+	uint64_t anonymous_mount; /* of holders.c; 0: not known */
 	struct memory_object **objects;
 	size_t n_objects;
 	uint64_t next_id;
