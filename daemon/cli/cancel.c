@@ -9,7 +9,9 @@
 #include "service/msg.h"
 #include "service/rundir.h"
 
-#define ID_LEAST 8 /* characters of a migration's id that name it */
+#define ID_LEAST                                                                                           \
+	8 /* characters of a migration's id that name it; a pid has at most seven (PID_MAX_LIMIT, proc(5)) \
+	   */
 
 /* The answer to one request, or NULL. */
 static json_t *ask(int sock, const char *op, const char *id)
@@ -39,7 +41,7 @@ static int cancel(void *ctx, const char *path, int sock)
 static bool is_id(const char *text)
 {
 	return strlen(text) >= ID_LEAST && strlen(text) <= 36 &&
-	       strspn(text, "0123456789abcdef-") == strlen(text) && strpbrk(text, "abcdef-");
+	       strspn(text, "0123456789abcdef-") == strlen(text);
 }
 
 /* A job of that migration, if one may have it. */

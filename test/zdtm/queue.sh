@@ -124,6 +124,9 @@ case_cancelled() {
 	id=$(grep -o '"uuid":"[^"]*"' "$dir/hot.out" | head -n 1 | cut -d '"' -f 4)
 	host_run B "$ferry" cancel 00000000-0000-0000-0000-000000000000 2>"$dir/none" && fail "one that is not there was cancelled"
 	grep -q 'Error: no migration' "$dir/none" || fail "$(cat "$dir/none")"
+	# Eight digits are the beginning of an id, as no pid has so many
+	host_run B "$ferry" cancel 12345678 2>"$dir/none" && fail "one that is not there was cancelled"
+	grep -q 'Error: no migration 12345678' "$dir/none" || fail "$(cat "$dir/none")"
 	host_run B "$ferry" cancel "${id:0:8}" || fail "cannot be cancelled at the destination"
 	wait "${jobs[hot]}" && fail "hot: success after a cancel"
 	moved mem-private
