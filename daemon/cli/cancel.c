@@ -9,9 +9,9 @@
 #include "service/msg.h"
 #include "service/rundir.h"
 
-#define ID_LEAST                                                                                           \
-	8 /* characters of a migration's id that name it; a pid has at most seven (PID_MAX_LIMIT, proc(5)) \
-	   */
+/* Characters of a migration's id that name it.  Digits only will do: a pid has at most seven (PID_MAX_LIMIT,
+ * proc(5)). */
+#define ID_LEAST 8
 
 /* The answer to one request, or NULL. */
 static json_t *ask(int sock, const char *op, const char *id)

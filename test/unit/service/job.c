@@ -135,7 +135,7 @@ static int control(void)
 	json_t *m = NULL;
 	int bad = 0;
 
-	for (int i = 0; i < 500; i++, usleep(5000)) {
+	for (int i = 0; i < 8000; i++, usleep(5000)) {
 		json_decref(m);
 		if (ask(path, "status", &m) == 1 && !strcmp(msg_str(m, "phase", ""), "freeze"))
 			break;

@@ -64,9 +64,10 @@ int main(int argc, char **argv)
 		CHECK(waitpid(pid[i], &status, WCONTINUED) == pid[i] && WIFCONTINUED(status),
 		      "did not continue: 0x%x", status);
 	}
-	test_sleep_ms(50);
+	/* All run again: one that does not is seen by the time limit. */
 	for (int i = 0; i < 3; i++)
-		CHECK(count[i] > seen[i], "thread %d does not run after SIGCONT", i);
+		while (count[i] <= seen[i])
+			test_sleep_ms(1);
 	for (int i = 0; i < 2; i++) {
 		MUST(kill(pid[i], SIGKILL));
 		MUST(waitpid(pid[i], &status, 0));
