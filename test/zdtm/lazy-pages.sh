@@ -193,9 +193,9 @@ case_cancelled_early() {
 }
 
 case_cancelled_late() {
-	start restless
+	start restless env CHILDREN_LATER=1
 	host_up B 20000 && host_link A B || fail "no second host"
-	host_run A tc qdisc add dev eth0 root tbf rate 50mbit burst 64k latency 50ms 2>/dev/null || skip "no tbf in this kernel"
+	host_run A tc qdisc add dev eth0 root tbf rate 10mbit burst 64k latency 50ms 2>/dev/null || skip "no tbf in this kernel"
 	lazy_dump 192.0.2.1
 	host=B
 	fetcher --page-server --insecure --address 192.0.2.1 --port "$port"
