@@ -5,6 +5,7 @@
 
 #include "cli/table.h"
 #include "cli/verbs.h"
+#include "service/manual.h"
 
 /* What stands for an operand or the argument of an option. */
 enum kind { NOTHING, DIRECTORY, FILES, PROCESS, HOST, OTHER };
@@ -140,29 +141,15 @@ static const char *zsh_action(enum kind k)
 	}
 }
 
-/* In single quotes, inside [] or between colons. */
-static void zsh_text(const char *s, FILE *f)
-{
-	for (; *s; s++) {
-		if (*s == '\'') {
-			fputs("'\\''", f);
-			continue;
-		}
-		if (strchr("[]:\\", *s))
-			fputc('\\', f);
-		fputc(*s, f);
-	}
-}
-
 static void zsh_option(const struct opt *o, FILE *f)
 {
 	fprintf(f, " \\\n\t\t\t'%s--%s%s[", o->type == OPT_LIST ? "*" : "", o->name,
 		takes_argument(o) ? "=" : "");
-	zsh_text(o->help, f);
+	completion_zsh_text(o->help, f);
 	fputc(']', f);
 	if (takes_argument(o)) {
 		fputc(':', f);
-		zsh_text(o->arg ? o->arg : "value", f);
+		completion_zsh_text(o->arg ? o->arg : "value", f);
 		fprintf(f, ":%s", zsh_action(kind_of(o->arg)));
 	}
 	fputc('\'', f);
@@ -178,7 +165,7 @@ static void zsh(FILE *f)
 	      f);
 	for (const struct verb *v = verbs; v->name; v++) {
 		fprintf(f, "\t\t'%s:", v->name);
-		zsh_text(v->help, f);
+		completion_zsh_text(v->help, f);
 		fputs("'\n", f);
 	}
 	fputs("\t)\n\t_describe verb verbs\n\t;;\nargument)\n\tcase $line[1] in\n", f);
@@ -193,7 +180,7 @@ static void zsh(FILE *f)
 			fputs(")'", f);
 		} else if (*v->operands) {
 			fputs(" \\\n\t\t\t'1:", f);
-			zsh_text(v->operands, f);
+			completion_zsh_text(v->operands, f);
 			fprintf(f, ":%s'", zsh_action(kind_of(v->operands)));
 		}
 		fputs("\n\t\t;;\n", f);

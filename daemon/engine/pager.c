@@ -235,6 +235,7 @@ static int read_one(struct pager *p, size_t space, uint32_t batch, struct error 
 		return 2;
 	}
 	h->n_log++;
+	p->n_events++;
 	return 1;
 }
 
@@ -378,12 +379,15 @@ static int place_in(struct pager *p, size_t space, uint64_t mark, size_t n, cons
 			continue;
 		}
 		/* A mapping may have been moved while the call began. Then the next one is told that it is
-		 * behind, until that event was read. */
+		 * behind, until that event was read: nothing is there only if twice in a row it was not, with
+		 * no event in between. */
 		if (x == GONE && !sure) {
-			sure = true;
+			uint64_t seen = p->n_events;
+
 			r = pager_read(p, e);
 			if (r < 0)
 				return r;
+			sure = p->n_events == seen;
 			continue;
 		}
 		sure = false;

@@ -53,6 +53,7 @@ struct pager {
 	} repaired;                 /* huge pages: as far as they have been made */
 	uint64_t total;             /* pages that were missing at the start */
 	uint64_t n_served, n_zeros; /* faults: for pages of the source, for pages that nobody has */
+	uint64_t n_events;          /* read from all memories */
 	uint64_t arrived,
 		again; /* pages that came; of these, when they were there already, or not wanted any more */
 };

@@ -140,8 +140,7 @@ static void bash(const char *program, const struct opt_table *t, FILE *f)
 	fprintf(f, "' -- \"$cur\"))\n}\ncomplete -F _%s %s\n", program, program);
 }
 
-/* In single quotes, inside [] or between colons. */
-static void zsh_text(const char *s, FILE *f)
+void completion_zsh_text(const char *s, FILE *f)
 {
 	for (; *s; s++) {
 		if (*s == '\'') {
@@ -165,11 +164,11 @@ static void zsh(const char *program, const struct opt_table *t, FILE *f)
 			continue;
 		fprintf(f, " \\\n\t'%s--%s%s[", o->type == OPT_LIST ? "*" : "", o->name,
 			takes_argument(o) ? "=" : "");
-		zsh_text(o->help, f);
+		completion_zsh_text(o->help, f);
 		fputc(']', f);
 		if (takes_argument(o)) {
 			fputc(':', f);
-			zsh_text(arg, f);
+			completion_zsh_text(arg, f);
 			fprintf(f, ":%s",
 				!strcmp(arg, "DIR")     ? "_files -/"
 				: !strcmp(arg, "FILE")  ? "_files"

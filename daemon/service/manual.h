@@ -11,5 +11,7 @@ void manual_head(const char *name, int section, const char *about, FILE *f);
 /* One .TP for each option of the verb that is shown to people. @file: as in a configuration file, without
  * those that cannot be there. */
 void manual_options(const struct opt_table *t, uint32_t verb, bool file, FILE *f);
+/* @s for zsh: in single quotes, inside [] or between colons. */
+void completion_zsh_text(const char *s, FILE *f);
 /* Completion of a program without verbs. False: no such shell. */
 bool completion_of(const char *program, const struct opt_table *t, const char *shell, FILE *f);
