@@ -1,66 +1,63 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What programs did to their memory, in the order in which they did it.
+ * What programs did to their memory, into the books, in the order in which they did it (order.c).
  *
- * A thread that forks, moves or unmaps memory has done so when it tells, and waits until that is read; other
- * threads go on.  So several events may wait at once, and the kernel gives the newest one first.  Where
- *threads deal with memory of their own the order does not matter, but for two things:
- *
- *	- an address that one thread has given up another one gets: the first event of the two frees the
- *place. Nothing can be moved to where, by the books, something still is: so the event that frees it is an
- *	  older one, and comes first.
- *	- a fork copies everything as it is in that moment: whether before or after another event, the child's
- *	  own memory tells: it is as before or as after.
- *
- * A move is told twice: by what was moved where, and, when that has been read, by the end of the old place,
- * which may be another's by then.  So the second is only looked for (missing.c, was_left); it does not come
- * where the mapping stays at the old place, too.
- *
- * Events that wait at once are read in one go.
+ * A fork copies everything as it is in that moment. Which events came before it the child's own memory tells:
+ * it is as before or as after.
  */
+#include <errno.h>
 #include <unistd.h>
 
 #include "base/util.h"
+#include "engine/order.h"
 #include "engine/pager.h"
 
-static bool is_registered(int uffd, uint64_t addr)
-{
-	for (int i = 0; i < 1000; i++) {
-		int r = pager_reports(uffd, addr, addr + PAGE_SIZE_BYTES);
+#define TRIES 20
 
-		if (r >= 0)
-			return r;
-		usleep(50);
+/* -EAGAIN: it does something itself. */
+static int is_registered(int uffd, uint64_t addr)
+{
+	int r = -EAGAIN;
+
+	for (int i = 0; i < TRIES && r == -EAGAIN; i++) {
+		if (i)
+			usleep(50);
+		r = pager_reports(uffd, addr, addr + PAGE_SIZE_BYTES);
 	}
-	return false;
+	return r;
 }
 
-static bool overlap(uint64_t a, uint64_t a_end, uint64_t b, uint64_t b_end)
+struct side {
+	const struct missing_space *space;
+	bool looked, unsure;
+};
+
+static int is_there(void *ctx, uint64_t addr)
 {
-	return MAX(a, b) < MIN(a_end, b_end);
+	struct side *s = ctx;
+	int r = is_registered(s->space->fd, addr);
+
+	s->looked = true;
+	s->unsure |= r < 0;
+	return r > 0;
 }
 
-/* What an event takes away from where it was. */
-static bool frees(const struct uffd_msg *m, uint64_t *ret_start, uint64_t *ret_end)
+static int is_there_by_the_books(void *ctx, uint64_t addr)
 {
-	if (m->event == UFFD_EVENT_REMAP) {
-		*ret_start = m->arg.remap.from;
-		*ret_end = m->arg.remap.from + m->arg.remap.len;
-		return true;
-	}
-	*ret_start = m->arg.remove.start;
-	*ret_end = m->arg.remove.end;
-	return m->event == UFFD_EVENT_UNMAP;
+	const struct side *s = ctx;
+
+	return page_set_overlaps(&s->space->registered, addr, addr + PAGE_SIZE_BYTES);
 }
 
-static void apply(struct pager *p, size_t space, const struct uffd_msg *msg)
+static void apply(struct pager *p, size_t space, const struct order_event *ev)
 {
 	struct missing *m = &p->missing;
+	const struct uffd_msg *msg = &ev->msg;
 	int fd = m->spaces[space].fd;
 
 	switch (msg->event) {
 	case UFFD_EVENT_REMAP:
-		missing_move(m, space, msg->arg.remap.from, msg->arg.remap.to, msg->arg.remap.len);
+		missing_move(m, space, msg->arg.remap.from, msg->arg.remap.to, msg->arg.remap.len, ev->stays);
 		pager_wake(fd, msg->arg.remap.from, msg->arg.remap.len);
 		/* Threads that were quicker than the news */
 		pager_wake(fd, msg->arg.remap.to, msg->arg.remap.len);
@@ -82,81 +79,99 @@ static void apply(struct pager *p, size_t space, const struct uffd_msg *msg)
  * missing in either case, and a program that does so while it forks cannot know which. */
 static bool is_before_fork(int uffd, const struct uffd_msg *m, bool was_read_before)
 {
-	switch (m->event) {
-	case UFFD_EVENT_REMAP:
-		return is_registered(uffd, m->arg.remap.to);
-	case UFFD_EVENT_UNMAP:
-		return !is_registered(uffd, m->arg.remove.start);
-	default:
+	int r = -EAGAIN;
+
+	if (m->event == UFFD_EVENT_REMAP)
+		r = is_registered(uffd, m->arg.remap.to);
+	else if (m->event == UFFD_EVENT_UNMAP)
+		r = is_registered(uffd, m->arg.remove.start);
+	if (r < 0)
 		return was_read_before;
-	}
+	return m->event == UFFD_EVENT_REMAP ? r : !r;
 }
 
-/* Must @msgs[i] wait for one of those behind it, which are not @done yet?  Those that free the place that it
- * moved to are older if something was there by the books, or is there now: were they newer, it would not be.
- */
-static bool must_wait(const struct pager *p, size_t space, const struct uffd_msg *msgs, size_t n,
-		      const bool *done, size_t i, bool *ret_looked)
+/* What brought something to a place from where it was taken before the fork came before the fork, too. */
+static void add_what_led_there(const struct order_event *ev, size_t n, bool *before)
 {
-	const struct missing_space *x = &p->missing.spaces[space];
-	uint64_t to = msgs[i].arg.remap.to, end = to + msgs[i].arg.remap.len, start, stop;
+	uint64_t start, end, to, to_end;
+	bool more = true;
 
-	for (size_t k = i + 1; k < n && msgs[i].event == UFFD_EVENT_REMAP; k++) {
-		if (done[k] || !frees(&msgs[k], &start, &stop) || !overlap(to, end, start, stop))
-			continue;
-		if (page_set_overlaps(&x->registered, MAX(to, start), MIN(end, stop)))
-			return true;
-		*ret_looked = true;
-		if (is_registered(x->fd, MAX(to, start)))
-			return true;
-	}
-	return false;
-}
-
-/* All but the forks. @fork: one that was copied by that fork, number @at; -1: the one that did it all. True:
- * the memory was looked at. */
-static bool apply_all(struct pager *p, size_t space, const struct uffd_msg *msgs, size_t n, int fork,
-		      size_t at)
-{
-	cleanup_free bool *done = xcalloc(n, sizeof(*done));
-	bool progress = true, patient = true, looked = fork >= 0;
-
-	for (size_t i = 0; i < n; i++)
-		done[i] = msgs[i].event == UFFD_EVENT_FORK ||
-			  (fork >= 0 && !is_before_fork(fork, &msgs[i], i < at));
-	while (progress || patient) {
-		patient = progress;
-		progress = false;
+	while (more) {
+		more = false;
 		for (size_t i = 0; i < n; i++) {
-			if (done[i] || (patient && must_wait(p, space, msgs, n, done, i, &looked)))
+			if (before[i] || !order_fills(&ev[i].msg, &to, &to_end))
 				continue;
-			apply(p, space, &msgs[i]);
-			done[i] = progress = true;
-			break;
+			for (size_t k = 0; k < n && !before[i]; k++)
+				before[i] = before[k] && order_frees(&ev[k].msg, ev[k].stays, &start, &end) &&
+					    MAX(to, start) < MIN(to_end, end);
+			more |= before[i];
 		}
 	}
-	return looked;
 }
 
-bool pager_apply(struct pager *p, size_t space, struct uffd_msg *msgs, size_t n)
+/* What is not set out, in order; -EAGAIN: more has happened meanwhile. @ret: room for @n. */
+static int put_in_order(struct pager *p, size_t space, const struct order_event *ev, size_t n, bool settled,
+			size_t *ret, size_t *ret_n, bool *ret_looked)
 {
-	size_t forks = 0;
-	bool looked = false;
+	struct side side = {.space = &p->missing.spaces[space]};
+	const struct order_memory memory = {settled ? is_there : is_there_by_the_books, &side, settled};
 
+	*ret_n = order_events(ev, n, &memory, ret);
+	*ret_looked |= side.looked;
+	return side.unsure ? -EAGAIN : 0;
+}
+
+static void apply_all(struct pager *p, size_t space, const struct order_event *ev, const size_t *order,
+		      size_t n)
+{
 	for (size_t i = 0; i < n; i++)
-		forks += msgs[i].event == UFFD_EVENT_FORK;
-	/* Each child from what was before all of it. */
-	for (size_t i = 0; i < n && forks; i++) {
-		if (msgs[i].event != UFFD_EVENT_FORK)
-			continue;
-		int fd = (int)msgs[i].arg.fork.ufd;
-		size_t child = missing_fork(&p->missing, space, fd);
+		apply(p, space, &ev[order[i]]);
+}
 
-		if (forks < n)
-			looked |= apply_all(p, child, msgs, n, fd, i);
-		/* Whose moves they are is at home in the parent. */
-		p->missing.spaces[child].n_left = 0;
+/* Event @at is a fork: its child's space, made of what was before all of them, and of those that were done
+ * before the fork. */
+static void apply_to_child(struct pager *p, size_t space, const struct order_event *ev, size_t n, size_t at,
+			   bool *ret_looked)
+{
+	int fd = (int)ev[at].msg.arg.fork.ufd;
+	size_t child = missing_fork(&p->missing, space, fd), k;
+	cleanup_free bool *before = xcalloc(n, sizeof(*before));
+	cleanup_free size_t *order = xcalloc(n, sizeof(*order));
+	cleanup_free struct order_event *mine = xmemdup(ev, n * sizeof(*ev));
+
+	for (size_t i = 0; i < n; i++) {
+		before[i] = !ev[i].out && is_before_fork(fd, &ev[i].msg, i < at);
+		*ret_looked |= !ev[i].out;
 	}
-	looked |= apply_all(p, space, msgs, n, -1, 0);
-	return looked;
+	add_what_led_there(ev, n, before);
+	for (size_t i = 0; i < n; i++)
+		mine[i].out = !before[i];
+	(void)put_in_order(p, child, mine, n, true, order, &k, ret_looked);
+	apply_all(p, child, mine, order, k);
+}
+
+int pager_apply(struct pager *p, size_t space, struct uffd_msg *msgs, size_t *n, enum pager_known known,
+		bool *ret_looked)
+{
+	cleanup_free struct order_event *ev = xcalloc(*n, sizeof(*ev));
+	cleanup_free size_t *order = xcalloc(*n, sizeof(*order));
+	size_t k, now = known == PAGER_SOME ? (*n + 1) / 2 : *n, rest = 0;
+
+	*ret_looked = false;
+	for (size_t i = 0; i < *n; i++)
+		ev[i] = (struct order_event){.msg = msgs[i], .out = msgs[i].event == UFFD_EVENT_FORK};
+	order_pair(ev, *n);
+	int r = put_in_order(p, space, ev, now, known == PAGER_SETTLED, order, &k, ret_looked);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < now; i++)
+		if (msgs[i].event == UFFD_EVENT_FORK)
+			apply_to_child(p, space, ev, now, i, ret_looked);
+	apply_all(p, space, ev, order, k);
+	for (size_t i = now; i < *n; i++)
+		if (!ev[i].out || msgs[i].event == UFFD_EVENT_FORK)
+			msgs[rest++] = msgs[i];
+	*n = rest;
+	return 0;
 }

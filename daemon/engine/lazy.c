@@ -378,7 +378,7 @@ static int add_object(struct restore *r, struct pager *p, const struct lazy_obje
 
 		for (size_t k = 0; k < mm->n_vmas; k++) {
 			const Ferry__Vma *v = mm->vmas[k];
-			const struct missing_view view = {v->start, v->end, v->offset, number, 0};
+			const struct missing_view view = {v->start, v->end, v->offset, number};
 
 			if (v->object != o->id)
 				continue;

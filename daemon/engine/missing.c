@@ -43,7 +43,6 @@ void missing_deinit(struct missing *m)
 		page_set_deinit(&m->spaces[i].registered);
 		page_set_deinit(&m->spaces[i].huge);
 		free(m->spaces[i].views);
-		free(m->spaces[i].left);
 	}
 	free(m->sources);
 	free(m->spaces);
@@ -138,8 +137,7 @@ size_t missing_fork(struct missing *m, size_t space, int fd)
 	size_t child = missing_add_space_as(m, x.source, fd, x.r, x.n, x.bits, &x.registered);
 
 	for (size_t i = 0; i < x.n_views; i++)
-		if (!x.views[i].leaving)
-			missing_add_view(m, child, &x.views[i]);
+		missing_add_view(m, child, &x.views[i]);
 	return child;
 }
 
@@ -244,11 +242,10 @@ static void cut_views(struct missing_space *x, uint64_t start, uint64_t end)
 		x->views[i] = x->views[--x->n_views];
 		x->views = xrealloc(x->views, (x->n_views + 3) * sizeof(*x->views));
 		if (v.start < start)
-			x->views[x->n_views++] =
-				(struct missing_view){v.start, start, v.offset, v.object, v.leaving};
+			x->views[x->n_views++] = (struct missing_view){v.start, start, v.offset, v.object};
 		if (v.end > end)
-			x->views[x->n_views++] = (struct missing_view){end, v.end, v.offset + (end - v.start),
-								       v.object, v.leaving};
+			x->views[x->n_views++] =
+				(struct missing_view){end, v.end, v.offset + (end - v.start), v.object};
 	}
 }
 
@@ -269,26 +266,6 @@ void missing_view_reaches(struct missing *m, size_t space, struct missing_view *
 	page_set_add(&m->spaces[space].registered, v->start, v->end);
 }
 
-/* It stays at both places until it is told that the old one is unmapped, which need not come. */
-static void leave_views(struct missing_space *x, uint64_t start, uint64_t end)
-{
-	for (size_t i = 0, n = x->n_views; i < n; i++) {
-		struct missing_view v = x->views[i];
-		uint64_t from = MAX(v.start, start), to = MIN(v.end, end);
-
-		if (v.start >= end || MAX(v.end, v.start + 1) <= start)
-			continue;
-		x->views = xrealloc(x->views, (x->n_views + 3) * sizeof(*x->views));
-		x->views[i] = (struct missing_view){from, to, v.offset + (from - v.start), v.object, 1};
-		if (v.start < from)
-			x->views[x->n_views++] =
-				(struct missing_view){v.start, from, v.offset, v.object, v.leaving};
-		if (v.end > to)
-			x->views[x->n_views++] = (struct missing_view){to, v.end, v.offset + (to - v.start),
-								       v.object, v.leaving};
-	}
-}
-
 /* An event of a move is of one mapping: what its beginning leads to all of it does, however long it had
  * become.  A copy (@length 0) is as long as the caller of mremap wished. */
 static bool moves_view(const struct missing *m, size_t space, uint64_t from, uint64_t to, uint64_t length,
@@ -298,20 +275,21 @@ static bool moves_view(const struct missing *m, size_t space, uint64_t from, uin
 
 	if (!v || (from >= v->end && from != v->start))
 		return false;
-	*ret = (struct missing_view){to, to + length, v->offset + (from - v->start), v->object, 0};
+	*ret = (struct missing_view){to, to + length, v->offset + (from - v->start), v->object};
 	return true;
 }
 
-static void move_views(struct missing *m, size_t space, uint64_t from, uint64_t to, uint64_t length)
+static void move_views(struct missing *m, size_t space, uint64_t from, uint64_t to, uint64_t length,
+		       bool stays)
 {
 	struct missing_space *x = &m->spaces[space];
 	struct missing_view moved;
 	bool known = moves_view(m, space, from, to, length, &moved);
 
-	if (length) {
-		leave_views(x, from, from + length);
+	if (length && !stays)
+		cut_views(x, from, from + length);
+	if (length)
 		cut_views(x, to, to + length);
-	}
 	if (known)
 		missing_add_view(m, space, &moved);
 }
@@ -339,35 +317,8 @@ uint64_t missing_none_in(const struct missing *m, uint64_t object, uint64_t offs
 
 /* ----------------------------------------------------------------------------------------------------- */
 
-#define LEFT_MAX 256 /* MREMAP_DONTUNMAP leaves some that never go */
-
-static void expect_unmap(struct missing_space *x, uint64_t start, uint64_t end)
-{
-	if (x->n_left == LEFT_MAX)
-		memmove(x->left, x->left + 1, --x->n_left * sizeof(*x->left));
-	x->left = xrealloc(x->left, (x->n_left + 1) * sizeof(*x->left));
-	x->left[x->n_left++] = (struct page_range){start, end};
-}
-
-/* The end of a move.  What was there is gone from the books, and there may be something else already. */
-static bool was_left(struct missing_space *x, uint64_t start, uint64_t end)
-{
-	for (size_t i = 0; i < x->n_left; i++) {
-		if (x->left[i].start != start || x->left[i].end != end)
-			continue;
-		memmove(x->left + i, x->left + i + 1, (--x->n_left - i) * sizeof(*x->left));
-		for (size_t k = x->n_views; k-- > 0;)
-			if (x->views[k].leaving && x->views[k].start >= start && x->views[k].end <= end)
-				x->views[k] = x->views[--x->n_views];
-		return true;
-	}
-	return false;
-}
-
 void missing_unmap(struct missing *m, size_t space, uint64_t start, uint64_t end)
 {
-	if (was_left(&m->spaces[space], start, end))
-		return;
 	missing_drop(m, space, start, end);
 	page_set_remove_range(&m->spaces[space].registered, start, end);
 	cut_views(&m->spaces[space], start, end);
@@ -429,12 +380,12 @@ static void move_registered(struct missing *m, size_t space, uint64_t from, uint
 	page_set_deinit(&part);
 }
 
-void missing_move(struct missing *m, size_t space, uint64_t from, uint64_t to, uint64_t length)
+void missing_move(struct missing *m, size_t space, uint64_t from, uint64_t to, uint64_t length, bool stays)
 {
 	struct missing_space *x = &m->spaces[space];
 
 	if (!length) {
-		move_views(m, space, from, to, 0);
+		move_views(m, space, from, to, 0, true);
 		return;
 	}
 	cleanup_free struct missing_range *moved = xcalloc(x->n + 1, sizeof(*moved)),
@@ -445,8 +396,7 @@ void missing_move(struct missing *m, size_t space, uint64_t from, uint64_t to, u
 	missing_drop(m, space, to, to + length);
 	move_huge(x, from, to, length);
 	move_registered(m, space, from, to, length);
-	move_views(m, space, from, to, length);
-	expect_unmap(x, from, from + length);
+	move_views(m, space, from, to, length, stays);
 	cut_out(x, to, to + length, gone);
 	for (size_t i = 0; i < n; i++)
 		insert(x, (struct missing_range){moved[i].start - from + to, moved[i].end - from + to,

@@ -40,8 +40,7 @@ struct missing_range {
  * second mapping is (mremap from length 0): it may reach further. */
 struct missing_view {
 	uint64_t start, end, offset;
-	uint64_t object;  /* number in the pager's list */
-	uint64_t leaving; /* 1: it was moved away; unless told to stay (MREMAP_DONTUNMAP), it ends at once */
+	uint64_t object; /* number in the pager's list */
 };
 
 #define MISSING_PROCESS (-1)
@@ -58,8 +57,6 @@ struct missing_space {
 	struct page_set registered; /* where faults are reported; not what has grown since */
 	struct missing_view *views; /* shared memory of which pages are, or were, missing */
 	size_t n_views;
-	struct page_range *left; /* what was moved away: the kernel has yet to tell that it is unmapped */
-	size_t n_left;
 	struct page_set huge; /* was made of transparent huge pages, and shall be again */
 };
 
@@ -104,7 +101,9 @@ size_t missing_fork(struct missing *m, size_t space, int fd);
 /* Given back: nothing of the source is wanted there any more. */
 void missing_drop(struct missing *m, size_t space, uint64_t start, uint64_t end);
 void missing_unmap(struct missing *m, size_t space, uint64_t start, uint64_t end);
-void missing_move(struct missing *m, size_t space, uint64_t from, uint64_t to, uint64_t length);
+/* @stays: the mapping is at the old place, too, as before where it is shared, empty where it is private
+ * (MREMAP_DONTUNMAP). @length 0: a second mapping of shared memory. */
+void missing_move(struct missing *m, size_t space, uint64_t from, uint64_t to, uint64_t length, bool stays);
 void missing_end(struct missing *m, size_t space);
 
 /* --- what is fetched ------------------------------------------------------------------------------- */

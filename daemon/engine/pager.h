@@ -14,6 +14,7 @@
 #include "engine/missing.h"
 
 struct pager_file;
+struct pager_event;
 
 struct pager_fault {
 	size_t space, source;
@@ -44,6 +45,8 @@ struct pager {
 		bool minor; /* the object has the page, the page table has not */
 	} * faults;
 	size_t n_faults, cap_faults;
+	struct pager_event *pending; /* events that were read and are not in the books yet */
+	size_t n_pending;
 	struct pager_object *objects;
 	size_t n_objects;
 	int own_uffd; /* of our own mappings: what was taken away does not come back by our writing to it */
@@ -129,20 +132,43 @@ int pager_may_be_shared(const struct pager *p, size_t space, uint64_t addr);
 int pager_reports(int uffd, uint64_t start, uint64_t end);
 void pager_objects_free(struct pager *p);
 /* pager.c */
-size_t pager_together(const struct missing *m, size_t space, uint64_t mark, size_t n, uint64_t *ret_addr);
-int pager_behind(struct pager *p, struct error *e);
 void pager_end_space(struct pager *p, size_t space);
-void pager_note_waiting(struct pager *p, const struct pager_fault *f);
-int pager_give_zeros(struct pager *p, size_t space, uint64_t addr, bool *ret_again, struct error *e);
+/* pager_file.c */
 void pager_mark_placed(struct pager *p, size_t source, uint64_t mark);
 bool pager_names_holder(const char *path, pid_t pid);
 void pager_end_holder(struct pager *p);
 /* It is ours, and was killed. */
 void holder_reap(pid_t pid);
-/* Threads that wait there look again. */
+/* pager_place.c */
+size_t pager_together(const struct missing *m, size_t space, uint64_t mark, size_t n, uint64_t *ret_addr);
+int pager_behind(struct pager *p, struct error *e);
+void pager_note_waiting(struct pager *p, const struct pager_fault *f);
+int pager_give_zeros(struct pager *p, size_t space, uint64_t addr, bool *ret_again, struct error *e);
+/* pager_read.c: threads that wait there look again. */
 void pager_wake(int uffd, uint64_t start, uint64_t length);
 void pager_wake_all(int uffd);
-/* events.c: what one memory told in one go, in the order in which it was read, into the books. @n > 0. True:
- * it could only be understood by looking at what the memory is now, so that it must be written down at once.
- */
-bool pager_apply(struct pager *p, size_t space, struct uffd_msg *msgs, size_t n);
+void pager_add_pending(struct pager *p, const struct pager_event *ev);
+/* Into the books with those of @space that wait. */
+void pager_take_for_settled(struct pager *p, size_t space);
+/* What came of an attempt to place pages. */
+enum pager_placed {
+	PAGER_PLACED,
+	PAGER_THERE,  /* it is there already */
+	PAGER_GONE,   /* not mapped there any more, or not ours */
+	PAGER_ENDED,  /* that memory is gone */
+	PAGER_BEHIND, /* events have to be read first */
+};
+enum pager_placed pager_what_failed(int code);
+/* What an attempt to place pages would come to: BEHIND, ENDED, or another one. Without an effect. */
+enum pager_placed pager_look(int uffd);
+/* events.c: what one memory told, in the order in which it was read, into the books; *n > 0. What is not yet
+ * in the books is left in @msgs and *n.  *ret_looked: it could only be understood by looking at what the
+ * memory is now, so that it must be written down at once.  -EAGAIN: more has been done meanwhile; nothing has
+ * changed. */
+enum pager_known {
+	PAGER_SETTLED, /* all that had been done to that memory when the last of @msgs had been read */
+	PAGER_REPLAY,  /* the same at another time: not to be looked at */
+	PAGER_SOME,    /* threads are about to tell more: the first half is taken */
+};
+int pager_apply(struct pager *p, size_t space, struct uffd_msg *msgs, size_t *n, enum pager_known known,
+		bool *ret_looked);

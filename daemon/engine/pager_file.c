@@ -81,6 +81,11 @@ uint64_t *pager_file_placed(struct pager_file *f, size_t source)
 	}
 }
 
+void pager_mark_placed(struct pager *p, size_t source, uint64_t mark)
+{
+	pager_file_placed(p->file, source)[mark / 64] |= 1ull << (mark % 64);
+}
+
 struct pager_event *pager_file_log(struct pager_file *f)
 {
 	return (struct pager_event *)((char *)f + f->h.log_at);
@@ -249,6 +254,8 @@ int pager_write(struct pager *p, const char *path, struct error *e)
 					     .size = size,
 					     .log_at = log_at};
 		fill(f, p);
+		f->h.n_log = (uint32_t)p->n_pending;
+		copy(pager_file_log(f), p->pending, p->n_pending * sizeof(*p->pending));
 		if (rename(tmp, path) < 0)
 			r = error_set(e, errno, "rename %s", tmp);
 	}
@@ -426,33 +433,27 @@ static int read_spaces(struct pager *p, struct pager_file *f, int holder, struct
 	return 0;
 }
 
+/* What the one before had put in the books; what it had only read waits, as it did there. */
 static int replay(struct pager *p, struct pager_file *f, int holder, struct error *e)
 {
 	const struct pager_event *log = pager_file_log(f);
-	cleanup_free struct uffd_msg *msgs = xcalloc(PAGER_LOG, sizeof(*msgs));
 
 	/* The last one may have been read, but not counted. */
-	for (uint32_t i = 0, n; i <= f->h.n_log && i < PAGER_LOG; i += n) {
-		size_t k = 0;
+	for (uint32_t i = 0; i <= f->h.n_log && i < PAGER_LOG; i++) {
+		struct pager_event ev = log[i];
 
-		for (n = 0;
-		     i + n <= f->h.n_log && i + n < PAGER_LOG && (!n || log[i + n].batch == log[i].batch);
-		     n++) {
-			struct uffd_msg msg = log[i + n].msg;
+		if (ev.applied && i < f->h.n_log)
+			pager_take_for_settled(p, ev.space);
+		if (ev.applied || !ev.msg.event || ev.msg.event == UFFD_EVENT_PAGEFAULT)
+			continue;
+		if (ev.msg.event == UFFD_EVENT_FORK && ev.msg.arg.fork.ufd != UINT32_MAX) {
+			int fd = take_fd(holder, ev.msg.arg.fork.ufd, e);
 
-			if (!msg.event || msg.event == UFFD_EVENT_PAGEFAULT)
-				continue;
-			if (msg.event == UFFD_EVENT_FORK && msg.arg.fork.ufd != UINT32_MAX) {
-				int fd = take_fd(holder, msg.arg.fork.ufd, e);
-
-				if (fd < 0)
-					return fd;
-				msg.arg.fork.ufd = (uint32_t)fd;
-			}
-			msgs[k++] = msg;
+			if (fd < 0)
+				return fd;
+			ev.msg.arg.fork.ufd = (uint32_t)fd;
 		}
-		if (k)
-			(void)pager_apply(p, log[i].space, msgs, k);
+		pager_add_pending(p, &ev);
 	}
 	/* Children that had ended by then. */
 	for (size_t i = 0; i < p->missing.n_spaces; i++)
@@ -502,6 +503,8 @@ int pager_open(struct pager **ret, const char *path, struct error *e)
 	/* A holder of our own, and a file that names our descriptors. */
 	if (r >= 0)
 		r = pager_write(p, path, e);
+	if (r >= 0)
+		r = pager_read(p, e);
 	if (r < 0) {
 		pager_free(p);
 		return r;

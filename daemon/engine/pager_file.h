@@ -7,7 +7,7 @@
 #include "engine/pager.h"
 
 #define PAGER_MAGIC   0x7265676170797266ull /* "frypager" */
-#define PAGER_VERSION 4u
+#define PAGER_VERSION 5u
 #define PAGER_LOG     1024u /* events of the programs; then the file is written anew */
 
 /* An event that moves, copies or gives up what is missing, exactly as the kernel wrote it: it is read from
@@ -15,7 +15,7 @@
  * down. */
 struct pager_event {
 	uint32_t space;
-	uint32_t batch;      /* what was read in one go */
+	uint32_t applied;    /* 1: no event; all of that space before it are in the books */
 	struct uffd_msg msg; /* event 0: none yet */
 };
 

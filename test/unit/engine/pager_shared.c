@@ -154,8 +154,8 @@ static void begin(struct test *t)
 	size_t object = pager_add_object(t->p, dup(t->fd), PAGES * P);
 
 	pager_add_shared(t->p, 0, object, AT, AT + PAGES * P, 0);
-	missing_add_view(&t->p->missing, 0, &(struct missing_view){FIRST, FIRST + 4 * P, 0, object, 0});
-	missing_add_view(&t->p->missing, 0, &(struct missing_view){SECOND, SECOND + 4 * P, 0, object, 0});
+	missing_add_view(&t->p->missing, 0, &(struct missing_view){FIRST, FIRST + 4 * P, 0, object});
+	missing_add_view(&t->p->missing, 0, &(struct missing_view){SECOND, SECOND + 4 * P, 0, object});
 	assert_int_equal(pager_write(t->p, path, &t->e), 0);
 	page_set_deinit(&pages);
 	page_set_deinit(&registered);
