@@ -40,9 +40,9 @@ int session_freeze(struct session *s, struct error *e)
 		return r;
 	events_emit(
 		s->events,
-		json_pack("{s:s,s:f,s:f}", "event", "freeze", "left_ms",
+		json_pack("{s:s,s:f,s:f,s:f}", "event", "freeze", "left_ms",
 			  s->n_rounds ? converge_left_ns(s->rounds, s->n_rounds, s->costs.rtt_ns) / 1e6 : 0.0,
-			  "fixed_ms", s->fixed_ns / 1e6));
+			  "fixed_ms", s->fixed_ns / 1e6, "monotonic_ms", now_ns() / 1e6));
 	if (s->memory->backend.ops) /* without tracking all of the memory goes now, which is no short work */
 		urgent_begin();
 	session_full_speed(s); /* what is out of its share of time does not come to its stop, either */

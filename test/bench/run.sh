@@ -3,7 +3,7 @@
 # Measures ferry and prints a table (markdown).
 #   run.sh [-q] [-o FILE] [-r REPEATS] [ROW...]
 # -q: small sizes, once, to see that it works; -o: write the page there too, e.g. docs/benchmarks.md.
-# ROW: quiet migrate migrate-big shared leave full rate tree forked sparse vmas processes descriptors threads hole overhead postcopy (default: all).
+# ROW: quiet migrate shared leave full rate tree forked sparse vmas processes descriptors threads hole overhead postcopy (default: all).
 # FERRY_BIN_DIR (build/bin): ferry and ferryd; the programs under test are beside it in bench/. TMPDIR (default: a tmpfs of its own)
 # holds the images, so that the speed of a disk does not come in. FERRY_OPTS: more options for dump, pre-dump and migrate.
 set -u
@@ -25,7 +25,7 @@ while [ $# -gt 0 ]; do
 	esac
 	shift
 done
-[ ${#rows[@]} -gt 0 ] || rows=(quiet migrate migrate-big shared leave full rate tree forked sparse vmas processes descriptors threads hole overhead postcopy)
+[ ${#rows[@]} -gt 0 ] || rows=(quiet migrate shared leave full rate tree forked sparse vmas processes descriptors threads hole overhead postcopy)
 [ "$(id -u)" = 0 ] || { echo "run.sh: needs root" >&2; exit 77; }
 for program in "$bin/ferry" "$bin/ferryd" "$programs/bench-prog" "$programs/bench-stat" "$programs/bench-tree" "$programs/bench-forked" "$programs/bench-witness" "$programs/bench-scale"; do
 	[ -x "$program" ] || { echo "run.sh: no $program" >&2; exit 2; }
@@ -59,6 +59,8 @@ note() { printf '%s\n' "$*" >&2; }
 field() { sed -nE "s/.*(^| )$1=([0-9.]+).*/\2/p" <<<"$2"; }
 # A number of the event "done" of a file of events.
 done_field() { grep -E '"event": *"done"' "$2" | tail -n 1 | grep -oE "\"$1\": *[0-9.e+-]+" | head -n 1 | awk -F: '{ printf "%.2f", $2 }'; }
+# When the last freeze of a file of events began, ms.
+freeze_at() { grep -E '"event": *"freeze"' "$1" | tail -n 1 | grep -oE '"monotonic_ms": *[0-9.e+-]+' | awk -F: '{ printf "%.3f", $2 }'; }
 done_phases() {
 	grep -E '"event": *"done"' "$1" | tail -n 1 | sed -nE 's/.*"phases": *\{([^}]*)\}.*/\1/p' | tr ',' '\n' |
 		awk -F'[": ]+' '{ sub(/_ms$/, "", $2); gsub(/_/, " ", $2); printf "%s%s %.1f", (NR > 1 ? ", " : ""), $2, $3 }'
@@ -125,20 +127,22 @@ ferry() {
 	[ $rc = 0 ] || failed "ferry $1 ended with $rc: $(grep -ah Error "$events.err" "$events" | tail -n 1)"
 }
 
-# seen HOST: add what the program saw to gaps, nets, stills; false when its memory is damaged.
+# seen HOST [EVENTS]: add what the program saw to gaps, nets, stills, and of the stop in EVENTS to switches and switch_nets; false when its
+# memory is damaged.
 seen() {
 	local line
 	: >"$work/still"
 	[ -z "${witness-}" ] || { kill -TERM "$witness" && wait "$witness"; }
 	witness=
-	line=$(stat "$1" show "$work/still") || { failed "the program does not answer"; return 1; }
+	line=$(stat "$1" show "$work/still" ${2+"$(freeze_at "$2")" "$(done_field downtime_ms "$2")"}) || { failed "the program does not answer"; return 1; }
 	[ "$(field wrong "$line")" = 0 ] || failed "$(field wrong "$line") pages have a wrong content"
 	gaps+=("$(field longest_ms "$line")")
 	nets+=("$(field net_ms "$line")")
 	stills+=("$(field still_ms "$line")")
+	[ -z "${2-}" ] || { switches+=("$(field switch_ms "$line")") switch_nets+=("$(field switch_net_ms "$line")"); }
 }
 
-clear() { gaps=() nets=() stills=() downtimes=() totals=() rounds=() extra=(); }
+clear() { gaps=() nets=() stills=() switches=() switch_nets=() downtimes=() totals=() rounds=() extra=(); }
 # The other two numbers of a row of gaps.
 and_net() { printf 'at most %s ms; without the times the machine stood still (at most %s ms): %s ms, at most %s ms' "$(highest "${gaps[@]}")" "$(highest "${stills[@]}")" "$(median "${nets[@]}")" "$(highest "${nets[@]}")"; }
 row() { printf '| %s | %s | %s |\n' "$@" | tee -a "$work/table" >&2; }
@@ -149,53 +153,73 @@ events() {
 	rounds+=("$(done_field rounds "$1" | cut -d. -f1)")
 }
 
-quiet() {
+# quiet_for SECONDS
+quiet_for() {
 	clear
 	start bench-prog $small 50
 	for _ in $(seq $repeats); do
 		watch
 		stat A reset
-		sleep $seconds
+		sleep "$1"
 		seen A
 	done
 	stop A
-	row "$small MiB, nothing done to it for $seconds s: longest gap" "$(median "${gaps[@]}") ms" "$(and_net)"
+	row "$small MiB, nothing done to it for $1 s: longest gap" "$(median "${gaps[@]}") ms" "$(and_net)"
 }
 
-# migrate_size SIZE [shared]
-migrate_size() {
-	clear
-	for _ in $(seq $repeats); do
-		hosts
-		start bench-prog "$1" 50 ${2-}
-		watch
-		stat A reset
-		ferry A "$work/events" migrate "$pid" --to 192.0.2.2 --insecure "${more[@]}" || { stop A; return; }
-		sleep 0.3
-		seen B
-		events "$work/events"
-		stop B
-	done
+# As long as a migration of the small, and of the large program takes.
+quiet() {
+	quiet_for $seconds
+	quiet_for $((seconds * 7))
+}
+
+# migrate_once SIZE [shared]: what was seen is added.
+migrate_once() {
+	hosts
+	start bench-prog "$1" 50 ${2-}
+	watch
+	stat A reset
+	ferry A "$work/events" migrate "$pid" --to 192.0.2.2 --insecure "${more[@]}" || { stop A; return 1; }
+	sleep 0.3
+	seen B "$work/events"
+	events "$work/events"
+	stop B
+	note "   $1 MiB: gap ${gaps[-1]} ms, of the switch ${switches[-1]} (${switch_nets[-1]}); $(done_phases "$work/events")"
+}
+
+migrated_row() {
 	row "migrate $1 MiB${2:+ of shared memory}, 50 MiB/s rewritten: longest gap" "$(median "${gaps[@]}") ms" \
-		"$(and_net); downtime by ferry's own count $(median "${downtimes[@]}") ms; $(median "${rounds[@]}") rounds, $(median "${totals[@]}") ms in all"
-	note "   last: $(done_phases "$work/events")"
+		"$(and_net); the gap of the switch: $(median "${switches[@]}") ms, at most $(highest "${switches[@]}") ms; without those times $(median "${switch_nets[@]}") ms, at most $(highest "${switch_nets[@]}") ms; downtime by ferry's own count $(median "${downtimes[@]}") ms; $(median "${rounds[@]}") rounds, $(median "${totals[@]}") ms in all"
 }
 
-migrate() {
-	migrate_size $small
-	gap_small=$(median "${gaps[@]}") net_small=$(median "${nets[@]}")
+# migrate_sizes [shared]: in pairs, so that the hour of the day is the same for both.
+migrate_sizes() {
+	local size name i
+	for i in $(seq $repeats); do
+		for size in $small $big; do
+			clear
+			migrate_once $size ${1-} || return
+			for name in gaps nets stills switches switch_nets downtimes totals rounds; do
+				local -n from=$name
+				printf '%s\n' "${from[@]}" >>"$work/$size.$name"
+			done
+		done
+	done
+	for size in $small $big; do
+		for name in gaps nets stills switches switch_nets downtimes totals rounds; do
+			local -n to=$name
+			mapfile -t to <"$work/$size.$name"
+		done
+		migrated_row $size ${1-}
+		[ $size = $big ] || { gap_small=$(median "${gaps[@]}") net_small=$(median "${nets[@]}") switch_small=$(median "${switches[@]}") switch_net_small=$(median "${switch_nets[@]}"); }
+	done
+	rm -f "$work/$small."* "$work/$big."*
+	row "gap of the switch at $big MiB to that at $small MiB${1:+, shared memory}" "$(ratio "$(median "${switches[@]}")" "${switch_small:-0}")" \
+		"without the times the machine stood still: $(ratio "$(median "${switch_nets[@]}")" "${switch_net_small:-0}"); the longest gap of all the time (at $big MiB that is several times as long): $(ratio "$(median "${gaps[@]}")" "${gap_small:-0}"), without those times $(ratio "$(median "${nets[@]}")" "${net_small:-0}"); goal: at most 1.5"
 }
 
-migrate-big() {
-	migrate_size $big
-	row "gap at $big MiB to gap at $small MiB" "$(ratio "$(median "${gaps[@]}")" "${gap_small:-0}")" \
-		"without the times the machine stood still: $(ratio "$(median "${nets[@]}")" "${net_small:-0}"); goal: at most 1.5"
-}
-
-shared() {
-	migrate_size $small shared
-	migrate_size $big shared
-}
+migrate() { migrate_sizes; }
+shared() { migrate_sizes shared; }
 
 leave() {
 	clear
@@ -320,7 +344,8 @@ page() {
 		The program under test rewrites random pages, checking the old content of each, and stamps the monotonic clock every millisecond;
 		the *gap* is the longest time between two stamps, so about 1.1 ms when nothing happens. A virtual machine whose share of the real CPUs is used
 		up stands still as a whole, whatever runs in it: \`bench-witness\`, a real-time thread on each CPU, notes when all CPUs stood still at once,
-		and the gaps are given with and without those times.
+		and the gaps are given with and without those times. The longest gap is that of the whole time from the first round to after the start
+		at the destination; the *gap of the switch* is the one in which the program stopped here and ran on there.
 
 		| What | Result | More |
 		| --- | --- | --- |
@@ -332,7 +357,7 @@ hosts
 for name in "${rows[@]}"; do
 	note "-- $name"
 	case $name in
-	quiet | migrate | migrate-big | shared | leave | full | rate | tree | forked | sparse | vmas | processes | descriptors | threads | hole | overhead | postcopy) "$name" ;;
+	quiet | migrate | shared | leave | full | rate | tree | forked | sparse | vmas | processes | descriptors | threads | hole | overhead | postcopy) "$name" ;;
 	*) note "no such row: $name" && exit 2 ;;
 	esac
 done

@@ -2,14 +2,15 @@
 /*
  * Reads what a program under test knows about itself, from outside:
  *   bench-stat PID ready|show|reset       bench-prog: wait until it runs; print; begin a new measurement
- *   bench-stat PID show STILL             STILL, written by bench-witness: print the gaps also without those
- * times
+ *   bench-stat PID show STILL [AT MS]     STILL, written by bench-witness: print the gaps also without those
+ * times, and the one of the stop that began at AT (CLOCK_MONOTONIC in ms) and took MS
  *   bench-stat PID tree                   bench-tree, bench-forked: how many threads tick
  *   bench-stat PID pss                    anonymous memory of the process and its children, each page once
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,26 +48,45 @@ static uint64_t still(FILE *f, const struct stats_gap *g)
 	return sum;
 }
 
-/* The longest gap of which the time is taken off in which the whole machine stood still. */
-static int show_net(const struct stats *s, const char *path)
+/* Of the gaps that have a moment of [@from, @to) in them: the longest one, as it was and less the times in
+ * which the whole machine stood still, and the most of these. */
+static void longest_of(const struct stats *s, FILE *f, uint64_t from, uint64_t to, uint64_t *ret,
+		       uint64_t *ret_net, uint64_t *ret_still)
+{
+	*ret = *ret_net = *ret_still = 0;
+	for (size_t i = 0; i < s->n_gaps; i++) {
+		const struct stats_gap *g = &s->gaps[i];
+
+		if (g->end < from || g->begin >= to)
+			continue;
+		uint64_t off = still(f, g), gap = g->end - g->begin;
+
+		*ret = gap > *ret ? gap : *ret;
+		*ret_net = gap - off > *ret_net ? gap - off : *ret_net;
+		*ret_still = off > *ret_still ? off : *ret_still;
+	}
+}
+
+static int show_net(const struct stats *s, const char *path, const char *at_ms, const char *ms)
 {
 	FILE *f = fopen(path, "r");
-	uint64_t longest = 0, most = 0;
+	uint64_t gap, net, off;
 
 	if (!f)
 		return fail(path);
-	for (size_t i = 0; i < s->n_gaps; i++) {
-		uint64_t off = still(f, &s->gaps[i]), net = s->gaps[i].end - s->gaps[i].begin - off;
+	longest_of(s, f, 0, UINT64_MAX, &gap, &net, &off);
+	printf("net_ms=%.2f still_ms=%.2f ", net / 1e6, off / 1e6);
+	if (at_ms && ms) {
+		uint64_t at = (uint64_t)(atof(at_ms) * 1e6);
 
-		longest = net > longest ? net : longest;
-		most = off > most ? off : most;
+		longest_of(s, f, at, at + (uint64_t)(atof(ms) * 1e6), &gap, &net, &off);
+		printf("switch_ms=%.2f switch_net_ms=%.2f ", gap / 1e6, net / 1e6);
 	}
 	fclose(f);
-	printf("net_ms=%.2f still_ms=%.2f ", longest / 1e6, most / 1e6);
 	return 0;
 }
 
-static int show(const char *still_path)
+static int show(const char *still_path, const char *at_ms, const char *ms)
 {
 	struct stats s;
 	uint64_t now = now_ns(), gap, longest;
@@ -78,7 +98,7 @@ static int show(const char *still_path)
 	gap = now > s.last_ns ? now - s.last_ns : 0;
 	longest = gap > s.longest_ns ? gap : s.longest_ns;
 	seconds = (double)(s.last_ns - s.since_ns) / 1e9;
-	if (still_path && show_net(&s, still_path))
+	if (still_path && show_net(&s, still_path, at_ms, ms))
 		return 1;
 	printf("seconds=%.3f longest_ms=%.2f over_5ms=%llu over_20ms=%llu written_mib_s=%.1f wrong=%llu\n",
 	       seconds, (double)longest / 1e6, (unsigned long long)s.over_5ms,
@@ -162,8 +182,8 @@ int main(int argc, char **argv)
 	const char *what = argc > 2 ? argv[2] : "";
 	uint64_t magic;
 
-	if (argc < 3 || argc > 4) {
-		fprintf(stderr, "usage: bench-stat PID ready|show [STILL]|reset|tree|pss\n");
+	if (argc < 3 || argc > 6) {
+		fprintf(stderr, "usage: bench-stat PID ready|show [STILL [AT MS]]|reset|tree|pss\n");
 		return 2;
 	}
 	snprintf(path, sizeof(path), "/proc/%s/mem", argv[1]);
@@ -178,7 +198,7 @@ int main(int argc, char **argv)
 		}
 		return fail("it does not become ready");
 	}
-	return !strcmp(what, "show")    ? show(argv[3])
+	return !strcmp(what, "show")    ? show(argv[3], argc > 4 ? argv[4] : NULL, argc > 5 ? argv[5] : NULL)
 	       : !strcmp(what, "reset") ? reset()
 	       : !strcmp(what, "tree")  ? tree()
 	       : !strcmp(what, "pss")   ? pss(argv[1])
