@@ -28,7 +28,8 @@ static void break_off(int fd)
 
 static bool end_one(int fd, bool rebuilt)
 {
-	int on = 0, off = TCP_REPAIR_OFF_NO_WP, one = 1;
+	/* A rebuilt one asks for the acknowledgements and windows that were dropped meanwhile. */
+	int on = 0, off = rebuilt ? TCP_REPAIR_OFF : TCP_REPAIR_OFF_NO_WP, one = 1;
 	socklen_t n = sizeof(on);
 
 	if (getsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &on, &n) < 0)

@@ -78,5 +78,5 @@ int journal_kill(const struct journal *j, struct error *e);
 /* Addresses that move with the program: none is left here; or all are here. */
 int journal_drop_addresses(const struct journal *j, struct error *e);
 int journal_take_addresses(const struct journal *j, struct error *e);
-/* SIGCONT to those that are stopped and should not be. */
+/* Their TCP connections leave repair mode, and those that should run do. */
 void journal_let_go(const struct journal *j);

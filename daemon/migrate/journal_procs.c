@@ -61,30 +61,19 @@ int journal_kill(const struct journal *j, struct error *e)
 	return r;
 }
 
-/* It may not have come to its stop yet. */
-static bool stop_is_pending(pid_t pid)
-{
-	struct proc_status st;
-	struct error ignore = ERROR_INIT;
-
-	if (proc_status_read(pid, 0, &st, &ignore) < 0)
-		return false;
-	bool pending = (st.shd_pnd | st.sig_pnd) & 1ull << (SIGSTOP - 1);
-
-	proc_status_deinit(&st);
-	return pending;
-}
-
+/* A SIGCONT to all that should run, whether or not they are seen to be stopped: a process that died lets go
+ * of its files before it lets go of whom it traces, and we may come in between. The stop may not have been
+ * met yet, or have been met and not been told to the tracer, who would have thrown it away: then it shows
+ * nowhere, and comes when the tracer is gone. The SIGCONT does away with it in each of these cases. */
 void journal_let_go(const struct journal *j)
 {
 	for (size_t i = 0; i < j->n_procs; i++) {
 		const struct journal_process *p = &j->procs[i];
-		char state = state_of(p);
 
-		if (state)
-			tcp_repair_end(p->pid, j->side == SIDE_DESTINATION);
-		state = p->runs ? state : 0;
-		if (state == 'T' || (state && stop_is_pending(p->pid)))
+		if (!state_of(p))
+			continue;
+		tcp_repair_end(p->pid, j->side == SIDE_DESTINATION);
+		if (p->runs)
 			kill(p->pid, SIGCONT);
 	}
 }

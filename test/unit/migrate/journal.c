@@ -10,7 +10,10 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/ptrace.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -330,6 +333,67 @@ static int tear_down(void **state)
 	return 0;
 }
 
+/* Says "x" all the time. */
+static pid_t talker(int say)
+{
+	pid_t pid = fork();
+
+	if (pid == 0)
+		for (;; usleep(10000))
+			(void)!write(say, "x", 1);
+	return pid;
+}
+
+/* A process that traces @pid and lets it come to its SIGSTOP, but has not seen that yet. */
+static pid_t tracer_of(pid_t pid)
+{
+	int ready[2];
+	siginfo_t i;
+	char c;
+
+	assert_int_equal(pipe(ready), 0);
+	pid_t tracer = fork();
+
+	if (tracer == 0) {
+		if (ptrace(PTRACE_SEIZE, pid, NULL, NULL) == 0 && kill(pid, SIGSTOP) == 0 &&
+		    waitid(P_PID, (id_t)pid, &i, WSTOPPED | WNOWAIT | __WALL) == 0 && i.si_status == SIGSTOP)
+			(void)!write(ready[1], "x", 1);
+		for (;;)
+			pause();
+	}
+	close(ready[1]);
+	assert_int_equal(read(ready[0], &c, 1), 1);
+	close(ready[0]);
+	return tracer;
+}
+
+/* Its process has let go of the journal, but not of whom it traces: a dying process closes its files first.
+ */
+static void test_died_but_still_tracing(void **unused)
+{
+	int said[2];
+	char c[4096];
+
+	(void)unused;
+	assert_int_equal(pipe2(said, O_NONBLOCK), 0);
+	pid_t pid = talker(said[1]), tracer = tracer_of(pid);
+
+	left_behind(SIDE_DESTINATION, DEST_STARTING, pid);
+	assert_string_equal(answer(), "running");
+	while (read(said[0], c, sizeof(c)) > 0)
+		;
+	kill(tracer, SIGKILL);
+	waitpid(tracer, NULL, 0);
+	struct pollfd p = {.fd = said[0], .events = POLLIN};
+
+	assert_int_equal(poll(&p, 1, 20000), 1);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	close(said[0]);
+	close(said[1]);
+	arrival_forget(dir, ID, NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -337,6 +401,7 @@ int main(void)
 		cmocka_unit_test(test_at_work),
 		cmocka_unit_test(test_died_before_the_start),
 		cmocka_unit_test(test_died_in_the_start),
+		cmocka_unit_test(test_died_but_still_tracing),
 		cmocka_unit_test(test_reused_pid),
 		cmocka_unit_test(test_recover),
 		cmocka_unit_test(test_life_time),
