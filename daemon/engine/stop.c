@@ -15,6 +15,7 @@
 #include "procfs/owner.h"
 #include "procfs/procfs.h"
 #include "state/files/files.h"
+#include "state/memory/memory.h"
 #include "state/memory/named.h"
 
 int session_check_owner(struct session *s, struct error *e)
@@ -70,6 +71,8 @@ int session_freeze(struct session *s, struct error *e)
 		r = session_look_all(s, SESSION_FROZEN, e);
 	if (r >= 0)
 		r = io_uring_wait_idle(&s->capture, e);
+	if (r >= 0)
+		r = aio_wait_idle(&s->capture, e);
 	if (r >= 0)
 		r = sysv_check_outside(&s->capture, e);
 	if (r < 0) {

@@ -8,16 +8,13 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <time.h>
 
 #include "base/util.h"
 #include "procfs/procfs.h"
 #include "state/files/files.h"
 #include "state/files/io_uring.h"
 #include "state/memory/memory.h"
-
-#define WAIT_NS  1000000000u
-#define PAUSE_NS 200000
+#include "state/patience.h"
 
 static bool has_rings(const struct tree *t)
 {
@@ -93,33 +90,30 @@ static unsigned count_polls(const struct ofd *o)
 	return n;
 }
 
-static int wait_for(struct capture *c, uint32_t ofd, uint64_t limit, struct error *e)
+static int wait_for(struct capture *c, uint32_t ofd, struct patience patience, struct error *e)
 {
-	bool last = false; /* after the time limit once more: the machine may have stood still */
 	int64_t n = 0;
 	int r = 0;
 
 	while ((r = requests_of(c, &files_capture_of(c)->ofds[ofd], &n, e)) >= 0 && n) {
 		const struct ofd *o = &files_capture_of(c)->ofds[ofd];
 
-		if (last)
+		r = wake_holders(c, ofd, e);
+		if (r < 0)
+			return r;
+		if (patience_ends(&patience))
 			return error_say(e, EAGAIN,
 					 "pid %d fd %d: %lld requests of its io_uring do not end (%u of them "
 					 "wait for a descriptor to become ready): it can be moved when none "
 					 "is under way",
 					 o->pid, o->fd, (long long)n, count_polls(o));
-		last = now_ns() > limit;
-		r = wake_holders(c, ofd, e);
-		if (r < 0)
-			return r;
-		nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
 	}
 	return r;
 }
 
 int io_uring_wait_idle(struct capture *c, struct error *e)
 {
-	uint64_t limit = now_ns() + WAIT_NS;
+	const struct patience patience = patience_begin();
 	int r = 0;
 
 	if (!has_rings(c->tree))
@@ -133,6 +127,6 @@ int io_uring_wait_idle(struct capture *c, struct error *e)
 	}
 	for (uint32_t i = 0; r >= 0 && i < files_capture_of(c)->n; i++)
 		if (files_capture_of(c)->ofds[i].link && ring_is(files_capture_of(c)->ofds[i].link))
-			r = wait_for(c, i, limit, e);
+			r = wait_for(c, i, patience, e);
 	return r < 0 ? r : 0;
 }

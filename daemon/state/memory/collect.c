@@ -215,8 +215,7 @@ static void put_off_beyond(const struct memory *m, struct memory_process *mp, co
 
 static bool is_collected(const Ferry__Vma *v, bool final)
 {
-	if (layout_is_special(v) || v->kind == FERRY__VMA_KIND__VMA_RING ||
-	    (v->flags & FERRY__VMA_FLAG__VMA_DROPPABLE))
+	if (layout_is_special(v) || layout_is_ring(v) || (v->flags & FERRY__VMA_FLAG__VMA_DROPPABLE))
 		return false;
 	if (v->shared && final)
 		return false;                                      /* its content decides (shared.c) */

@@ -238,6 +238,12 @@ static int describe_ring(pid_t pid, const struct proc_vma *v, Ferry__Vma *out, s
 	return 0;
 }
 
+static void describe_aio(const struct proc_vma *v, Ferry__Vma *out)
+{
+	out->kind = FERRY__VMA_KIND__VMA_AIO;
+	out->ring = v->ino;
+}
+
 int vma_describe(struct capture *c, pid_t pid, const struct proc_vma *v, Ferry__Vma **ret, struct error *e)
 {
 	Ferry__Vma *out = xmalloc(sizeof(*out));
@@ -263,6 +269,8 @@ int vma_describe(struct capture *c, pid_t pid, const struct proc_vma *v, Ferry__
 		out->kind = FERRY__VMA_KIND__VMA_VVAR_VCLOCK;
 	else if (!strcmp(v->path, "anon_inode:[io_uring]"))
 		r = describe_ring(pid, v, out, e);
+	else if (!strncmp(v->path, "/[aio]", 6))
+		describe_aio(v, out);
 	else if (v->vmflags & (PROC_VM_IO | PROC_VM_PFNMAP))
 		r = refuse(pid, v, "device memory cannot be moved", e);
 	else if (v->vmflags & PROC_VM_SEALED)
@@ -271,8 +279,7 @@ int vma_describe(struct capture *c, pid_t pid, const struct proc_vma *v, Ferry__
 		r = refuse(pid, v, "a mapping with MAP_SYNC (persistent memory, DAX) cannot be moved", e);
 	else if (v->ino || v->path[0] == '/' || !strncmp(v->path, "[anon_shmem:", 12) ||
 		 !strncmp(v->path, "anon_inode:", 11))
-		r = !strncmp(v->path, "anon_inode:", 11) || !strncmp(v->path, "/[aio]", 6) ||
-				    !strncmp(v->path, "/secretmem", 10)
+		r = !strncmp(v->path, "anon_inode:", 11) || !strncmp(v->path, "/secretmem", 10)
 			    ? refuse(pid, v, "mappings of this kind cannot be moved", e)
 			    : describe_file(c, pid, v, out, e);
 	else if (!strncmp(v->path, "[anon:", 6)) {

@@ -40,6 +40,11 @@ bool layout_is_special(const Ferry__Vma *v)
 	       v->kind == FERRY__VMA_KIND__VMA_VVAR_VCLOCK;
 }
 
+bool layout_is_ring(const Ferry__Vma *v)
+{
+	return v->kind == FERRY__VMA_KIND__VMA_RING || v->kind == FERRY__VMA_KIND__VMA_AIO;
+}
+
 /* Flags that are part of the mapping itself and cannot be changed later. */
 static uint64_t fixed_flags(const Ferry__Vma *v)
 {
@@ -52,7 +57,7 @@ static bool same_memory(const Ferry__Vma *a, const Ferry__Vma *b)
 {
 	if (a->kind != b->kind || a->shared != b->shared || fixed_flags(a) != fixed_flags(b))
 		return false;
-	if (a->kind == FERRY__VMA_KIND__VMA_ANON || a->kind == FERRY__VMA_KIND__VMA_RING)
+	if (a->kind == FERRY__VMA_KIND__VMA_ANON || layout_is_ring(a))
 		return true;
 	if (a->offset - a->start != b->offset - b->start && !layout_is_special(a))
 		return false;
@@ -371,7 +376,7 @@ static int map_piece(struct builder *w, const Ferry__Vma *v, uint64_t start, uin
 		batch_accept_equal(&w->b, i, start);
 		return 0;
 	}
-	if (v->kind == FERRY__VMA_KIND__VMA_RING) { /* its place, until its descriptor is there */
+	if (layout_is_ring(v)) { /* its place, until it is made */
 		unsigned i =
 			batch_call(&w->b, "keep the place of rings", SYS_mmap, ARG(start), ARG(end - start),
 				   ARG(PROT_NONE),

@@ -352,6 +352,8 @@ void layout_finish(const Ferry__Mm *mm, struct batch *b);
 bool layout_is_other_program(const Ferry__Mm *old, const Ferry__Mm *new);
 /* The kernel's own mappings: vdso, vvar. */
 bool layout_is_special(const Ferry__Vma *v);
+/* Does something else than the layout make it (a descriptor, a context of AIO)? */
+bool layout_is_ring(const Ferry__Vma *v);
 /* Where private memory of layout @a is still the same in layout @b. @fork: also after a fork, in the child.
  */
 void layout_common(const Ferry__Mm *a, const Ferry__Mm *b, bool fork, struct page_set *ret);
@@ -372,4 +374,9 @@ int hugetlb_check_free(const struct snapshot *s, struct error *e);
 /* Private memory whose pages come from the pool. */
 bool hugetlb_is_private(const Ferry__Vma *v);
 
-extern const struct state_kind kind_mm, kind_objects;
+/* Target frozen: wait until no request of asynchronous I/O (io_submit) is under way. */
+int aio_wait_idle(struct capture *c, struct error *e);
+/* Are requests of it under way? If in doubt they are. */
+bool aio_is_busy(const struct memory_process *mp);
+
+extern const struct state_kind kind_mm, kind_objects, kind_aio;

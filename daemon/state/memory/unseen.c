@@ -11,6 +11,8 @@
  * the moment of protecting either still is when we look, and then its descriptor is open and is found; or it
  * has ended, and then what it wrote is there when the pages are read.
  *
+ * A request of asynchronous I/O outlives its descriptor, so these are asked for, too.
+ *
  * Buffered I/O copies through the page tables and is safe; but some file systems read every file in this way,
  * as their servers put the data into the pages of the caller.
  *
@@ -162,6 +164,6 @@ int memory_find_unseen_writes(struct process *p)
 	forks_drop_written(mp);
 	if (mp->unseen_writes)
 		return 0;
-	mp->unseen_writes = has_direct_file(process_living(p));
+	mp->unseen_writes = has_direct_file(process_living(p)) || aio_is_busy(mp);
 	return mp->unseen_writes;
 }
