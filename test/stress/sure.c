@@ -127,8 +127,9 @@ static void step_anon_brief(unsigned w)
 	case 0:
 		by_mremap(mremap(area_at(1), 0, AREA_SIZE, MREMAP_MAYMOVE));
 		break;
-	case 1: /* its pages go to the second mapping, the first one stays */
-		by_mremap(mremap(area_at(1), AREA_SIZE, AREA_SIZE, MREMAP_MAYMOVE | MREMAP_DONTUNMAP));
+	case 1: /* its pages go to the second mapping, the first one stays; the C library passes a fifth
+		 * argument on, whatever it is, and the kernel takes it for a wish */
+		by_mremap(mremap(area_at(1), AREA_SIZE, AREA_SIZE, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL));
 		break;
 	default:
 		by_brief_child();
