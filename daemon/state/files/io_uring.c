@@ -268,7 +268,8 @@ static int take_buffers(struct capture *c, struct fd_facts *f, const char *info,
 		unsigned slot;
 		unsigned long long addr, length;
 
-		if (sscanf(++at, "%u: 0x%llx/%llu", &slot, &addr, &length) != 3)
+		/* An empty slot: "<none>", or before 6.13 a buffer that cannot be. */
+		if (sscanf(++at, "%u: 0x%llx/%llu", &slot, &addr, &length) != 3 || addr == ~0ull)
 			continue;
 		Ferry__IoUringBuffer *b = xmalloc(sizeof(*b));
 
@@ -388,12 +389,23 @@ static int take_rings(struct fd_facts *f, const char *info, const struct io_urin
 	return 0;
 }
 
-/* While it is in use fdinfo shows nothing of it. */
+/* While it is in use fdinfo shows nothing of it; older kernels (6.1) show how many buffers there are then,
+ * and none of them. */
+static bool shows_all(const char *info)
+{
+	const char *at = strstr(info, "UserBufs:"), *line = at ? strchr(at, '\n') : NULL;
+	uint64_t n;
+	unsigned slot;
+
+	return proc_field(info, "SqMask") && (!proc_field_u64(info, "UserBufs", 10, &n) || !n ||
+					      (line && sscanf(line + 1, " %u:", &slot) == 1));
+}
+
 static const char *read_info(struct fd_facts *f, struct error *e)
 {
 	const char *info = fd_facts_info(f, e);
 
-	for (int i = 0; info && !proc_field(info, "SqMask") && i < INFO_TRIES; i++) {
+	for (int i = 0; info && !shows_all(info) && i < INFO_TRIES; i++) {
 		free(f->fdinfo);
 		f->fdinfo = NULL;
 		nanosleep(&(struct timespec){.tv_nsec = INFO_PAUSE_NS}, NULL);
@@ -410,6 +422,11 @@ static int take_state(struct capture *c, struct fd_facts *f, const struct ring_l
 
 	if (!info)
 		return -e->code;
+	if (!shows_all(info))
+		return error_say(e, EAGAIN,
+				 "pid %d fd %d: its io_uring is in use all the time, so that fdinfo does "
+				 "not show it: try again",
+				 f->pid, f->fd);
 	if (napi && !strncmp(napi, "enabled", 7))
 		return refuse(f, "that polls network devices (IORING_REGISTER_NAPI)", e);
 	if (f->frozen && l->in_flight)

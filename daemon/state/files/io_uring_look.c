@@ -2,7 +2,11 @@
 /*
  * What the kernel knows of an io_uring and fdinfo does not tell: its flags, whether requests are under way,
  * what is registered with it.  Read from the kernel's structs (procfs/peek.h), by the names that its members
- * have; a kernel in which one of them has another name is an error, but for those that only newer ones have.
+ * have; a kernel in which one of them has another name is an error, but for those that only newer or older
+ * ones have.
+ *
+ * Tables of what is registered have been of two kinds: arrays of pointers to nodes, each with its tag
+ * (from 6.13 on), and before that arrays of the things themselves, with the tags in pages beside them.
  *
  * Requests under way are counted per task (io_uring_task.inflight), of all its rings together, less those
  * that the kernel has set aside for the next submissions (cached_refs).
@@ -26,10 +30,17 @@ enum field {
 	RESTRICTIONS,
 	PERSONALITIES,
 	BUFFER_GROUPS,
+	FIRST_GROUPS,
 	FILES_N,
 	FILES_NODES,
 	BUFFERS_N,
 	BUFFERS_NODES,
+	OLD_FILES_N,
+	OLD_FILES,
+	OLD_FILES_DATA,
+	OLD_BUFFERS_N,
+	OLD_BUFFERS_DATA,
+	OLD_TAGS,
 	NODE_LIST,
 	NODE_TASK,
 	TASK_RINGS,
@@ -46,40 +57,56 @@ enum field {
 	REGION,
 	ZCRX,
 	CLOCK,
+	NAPI,
 	FIELDS,
+};
+
+enum needed {
+	ALWAYS,
+	SOME,  /* only some kernels have it */
+	NODES, /* by the kind of the tables */
+	ARRAYS,
 };
 
 static const struct {
 	const char *type, *path;
-	const char *newer; /* only newer kernels have it: what it is */
+	enum needed needed;
 } names[FIELDS] = {
-	[FLAGS] = {"io_ring_ctx", "flags", NULL},
-	[TASKS] = {"io_ring_ctx", "tctx_list.next", NULL},
-	[ISSUER] = {"io_ring_ctx", "submitter_task", NULL},
-	[EVENTFD] = {"io_ring_ctx", "io_ev_fd", NULL},
-	[RESTRICTIONS] = {"io_ring_ctx", "restrictions.registered", NULL},
-	[PERSONALITIES] = {"io_ring_ctx", "personalities.xa_head", NULL},
-	[BUFFER_GROUPS] = {"io_ring_ctx", "io_bl_xa.xa_head", NULL},
-	[FILES_N] = {"io_ring_ctx", "file_table.data.nr", NULL},
-	[FILES_NODES] = {"io_ring_ctx", "file_table.data.nodes", NULL},
-	[BUFFERS_N] = {"io_ring_ctx", "buf_table.nr", NULL},
-	[BUFFERS_NODES] = {"io_ring_ctx", "buf_table.nodes", NULL},
-	[NODE_LIST] = {"io_tctx_node", "ctx_node.next", NULL},
-	[NODE_TASK] = {"io_tctx_node", "task", NULL},
-	[TASK_RINGS] = {"task_struct", "io_uring", NULL},
-	[INFLIGHT] = {"io_uring_task", "inflight.count", NULL},
-	[INFLIGHT_CPUS] = {"io_uring_task", "inflight.counters", NULL},
-	[CACHED] = {"io_uring_task", "cached_refs", NULL},
-	[INDEXES] = {"io_uring_task", "registered_rings", NULL},
-	[EVENTFD_CONTEXT] = {"io_ev_fd", "cq_ev_fd", NULL},
-	[EVENTFD_ASYNC] = {"io_ev_fd", "eventfd_async", NULL},
-	[SLOT_FILE] = {"io_rsrc_node", "file_ptr", NULL},
-	[SLOT_TAG] = {"io_rsrc_node", "tag", NULL},
-	[SLOT_BUFFER] = {"io_rsrc_node", "buf", NULL},
-	[KERNEL_BUFFER] = {"io_mapped_ubuf", "is_kbuf", "buffers of the kernel's"},
-	[REGION] = {"io_ring_ctx", "param_region.pages", "a memory region"},
-	[ZCRX] = {"io_ring_ctx", "zcrx_ctxs.xa_head", "queues for zero-copy receive"},
-	[CLOCK] = {"io_ring_ctx", "clockid", "another clock"},
+	[FLAGS] = {"io_ring_ctx", "flags", ALWAYS},
+	[TASKS] = {"io_ring_ctx", "tctx_list.next", ALWAYS},
+	[ISSUER] = {"io_ring_ctx", "submitter_task", ALWAYS},
+	[EVENTFD] = {"io_ring_ctx", "io_ev_fd", ALWAYS},
+	[RESTRICTIONS] = {"io_ring_ctx", "restrictions.registered", ALWAYS},
+	[PERSONALITIES] = {"io_ring_ctx", "personalities.xa_head", ALWAYS},
+	[BUFFER_GROUPS] = {"io_ring_ctx", "io_bl_xa.xa_head", ALWAYS},
+	[FIRST_GROUPS] = {"io_ring_ctx", "io_bl", SOME},
+	[FILES_N] = {"io_ring_ctx", "file_table.data.nr", NODES},
+	[FILES_NODES] = {"io_ring_ctx", "file_table.data.nodes", NODES},
+	[BUFFERS_N] = {"io_ring_ctx", "buf_table.nr", NODES},
+	[BUFFERS_NODES] = {"io_ring_ctx", "buf_table.nodes", NODES},
+	[OLD_FILES_N] = {"io_ring_ctx", "nr_user_files", ARRAYS},
+	[OLD_FILES] = {"io_ring_ctx", "file_table.files", ARRAYS},
+	[OLD_FILES_DATA] = {"io_ring_ctx", "file_data", ARRAYS},
+	[OLD_BUFFERS_N] = {"io_ring_ctx", "nr_user_bufs", ARRAYS},
+	[OLD_BUFFERS_DATA] = {"io_ring_ctx", "buf_data", ARRAYS},
+	[OLD_TAGS] = {"io_rsrc_data", "tags", ARRAYS},
+	[NODE_LIST] = {"io_tctx_node", "ctx_node.next", ALWAYS},
+	[NODE_TASK] = {"io_tctx_node", "task", ALWAYS},
+	[TASK_RINGS] = {"task_struct", "io_uring", ALWAYS},
+	[INFLIGHT] = {"io_uring_task", "inflight.count", ALWAYS},
+	[INFLIGHT_CPUS] = {"io_uring_task", "inflight.counters", ALWAYS},
+	[CACHED] = {"io_uring_task", "cached_refs", ALWAYS},
+	[INDEXES] = {"io_uring_task", "registered_rings", ALWAYS},
+	[EVENTFD_CONTEXT] = {"io_ev_fd", "cq_ev_fd", ALWAYS},
+	[EVENTFD_ASYNC] = {"io_ev_fd", "eventfd_async", ALWAYS},
+	[SLOT_FILE] = {"io_rsrc_node", "file_ptr", NODES},
+	[SLOT_TAG] = {"io_rsrc_node", "tag", NODES},
+	[SLOT_BUFFER] = {"io_rsrc_node", "buf", NODES},
+	[KERNEL_BUFFER] = {"io_mapped_ubuf", "is_kbuf", SOME},
+	[REGION] = {"io_ring_ctx", "param_region.pages", SOME},
+	[ZCRX] = {"io_ring_ctx", "zcrx_ctxs.xa_head", SOME},
+	[CLOCK] = {"io_ring_ctx", "clockid", SOME},
+	[NAPI] = {"io_ring_ctx", "napi_enabled", SOME},
 };
 
 static struct btf_field fields[FIELDS];
@@ -96,9 +123,12 @@ static const struct peek *prepare(struct error *e)
 				"memory");
 		return NULL;
 	}
-	for (size_t i = 0; i < FIELDS && !ready; i++) {
+	for (size_t i = 0; i < FIELDS && !ready; i++)
 		has[i] = btf_find(peek_types(p), names[i].type, names[i].path, &fields[i]) >= 0;
-		if (!has[i] && !names[i].newer) {
+	for (size_t i = 0; i < FIELDS && !ready; i++) {
+		enum needed other = has[OLD_FILES_N] ? NODES : ARRAYS;
+
+		if (!has[i] && names[i].needed != SOME && names[i].needed != other) {
 			error_say(e, ENOTSUP, "an io_uring of this kernel is not understood: it has no %s.%s",
 				  names[i].type, names[i].path);
 			return NULL;
@@ -186,8 +216,10 @@ static int look_at_registered(const struct peek *p, uint64_t ctx, struct ring_lo
 		{RESTRICTIONS, "restrictions"},
 		{PERSONALITIES, "credentials"},
 		{BUFFER_GROUPS, "groups of provided buffers"},
+		{FIRST_GROUPS, "groups of provided buffers"},
 		{REGION, "a memory region"},
 		{ZCRX, "queues for zero-copy receive"},
+		{NAPI, "network devices to be polled"},
 	};
 	uint64_t v = 0, event = 0;
 	int r = 0;
@@ -253,6 +285,43 @@ int ring_issuer(const struct ring_look *l, pid_t *ret, struct error *e)
 	return !p ? -e->code : l->issuer ? peek_task_id(p, l->issuer, ret, e) : 0;
 }
 
+/* Returns 1 if one of @n things has a tag. */
+static int look_at_old_tags(const struct peek *p, uint64_t data, uint64_t n, struct error *e)
+{
+	const uint64_t in_page = PAGE_SIZE_BYTES / 8;
+	uint64_t pages = 0, page = 0, tag = 0, any = 0;
+	int r = get(p, data, OLD_TAGS, &pages, e);
+
+	for (uint64_t i = 0; i < n && r >= 0; i++) {
+		if (i % in_page == 0)
+			r = peek_read(p, pages + 8 * (i / in_page), 8, &page, e);
+		if (r >= 0)
+			r = peek_read(p, page + 8 * (i % in_page), 8, &tag, e);
+		any |= tag;
+	}
+	return r < 0 ? r : any != 0;
+}
+
+/* Of buffers fdinfo shows all but the tags. */
+static int look_at_old_table(const struct peek *p, uint64_t ctx, bool buffers, uint64_t **ret, size_t *ret_n,
+			     struct error *e)
+{
+	uint64_t n = 0, files = 0, data = 0;
+	int r = get(p, ctx, buffers ? OLD_BUFFERS_N : OLD_FILES_N, &n, e);
+
+	if (r >= 0)
+		r = get(p, ctx, OLD_FILES, &files, e);
+	if (r >= 0)
+		r = get(p, ctx, buffers ? OLD_BUFFERS_DATA : OLD_FILES_DATA, &data, e);
+	if (r < 0)
+		return r;
+	*ret_n = n;
+	*ret = xcalloc(n + 1, sizeof(**ret));
+	for (uint64_t i = 0; i < n && !buffers && r >= 0; i++)
+		r = peek_read(p, files + 8 * i, 8, &(*ret)[i], e);
+	return r < 0 ? r : n ? look_at_old_tags(p, data, n, e) : 0;
+}
+
 static int look_at_slot(const struct peek *p, uint64_t slot, bool buffer, uint64_t *ret, struct error *e)
 {
 	uint64_t tag = 0, kernels = 0;
@@ -278,6 +347,8 @@ static int look_at_table(int copy, bool buffers, uint64_t **ret, size_t *ret_n, 
 		return -e->code;
 	int r = peek_private(p, copy, &ctx, e);
 
+	if (r >= 0 && has[OLD_FILES_N])
+		return look_at_old_table(p, ctx, buffers, ret, ret_n, e);
 	if (r >= 0)
 		r = get(p, ctx, buffers ? BUFFERS_N : FILES_N, &n, e);
 	if (r >= 0)
