@@ -28,12 +28,45 @@ int session_check_owner(struct session *s, struct error *e)
 	return r;
 }
 
+#define QUEUE_MS 2000 /* how long for events of inotify that wait to be read */
+
+/* Until all stand still, and no inotify has events that cannot be taken along; if it has some all the time,
+ * capturing its descriptor says so. */
+static int freeze_tree(struct session *s, struct error *e)
+{
+	const struct freeze_options fo = {.freeze_cgroup = s->opt.freeze_cgroup,
+					  .userfaults = s->memory->userfaults,
+					  .timeout_ms = s->opt.freeze_timeout_ms};
+	unsigned bound = s->opt.max_downtime_ms / 2; /* to which the time since the first stop is held */
+	uint64_t until = now_ns() + (bound && bound < QUEUE_MS ? bound : QUEUE_MS) * 1000000ull;
+
+	for (;;) {
+		struct inotify_queues queues;
+
+		s->t_freeze = now_ns();
+		int r = tree_freeze(s->tree, &fo, session_gone, s, e);
+
+		s->t_frozen = now_ns();
+		if (r < 0 || s->tree->procs[0]->state == PROCESS_ZOMBIE || s->t_frozen > until)
+			return r;
+		r = inotify_find_queued(&s->capture, &queues, e);
+		if (r < 0 || !queues.n)
+			return r;
+		events_log(s->events, 3,
+			   "events of %zu inotify descriptors wait to be read: the target runs on", queues.n);
+		r = tree_thaw(s->tree, e);
+		if (r >= 0)
+			inotify_wait_read(&queues, until);
+		inotify_queues_deinit(&queues);
+		if (r >= 0)
+			r = job_check_abort(e);
+		if (r < 0)
+			return r;
+	}
+}
+
 int session_freeze(struct session *s, struct error *e)
 {
-	struct freeze_options fo = {.freeze_cgroup = s->opt.freeze_cgroup,
-				    .userfaults = s->memory->userfaults,
-				    .timeout_ms = s->opt.freeze_timeout_ms};
-
 	error_phase(e, "freeze");
 	int r = job_check_abort(e);
 
@@ -47,10 +80,12 @@ int session_freeze(struct session *s, struct error *e)
 	if (s->memory->backend.ops) /* without tracking all of the memory goes now, which is no short work */
 		urgent_begin();
 	session_full_speed(s); /* what is out of its share of time does not come to its stop, either */
-	s->t_freeze = now_ns();
-	r = tree_freeze(s->tree, &fo, session_gone, s, e);
-	s->t_frozen = now_ns();
+	r = freeze_tree(s, e);
 	if (r < 0) {
+		struct error undo = ERROR_INIT;
+
+		if (s->tree->frozen)
+			tree_thaw(s->tree, &undo);
 		urgent_end();
 		return r;
 	}

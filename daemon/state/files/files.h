@@ -237,6 +237,16 @@ int files_open_flags(int flags);
 
 /* Of the frozen target, before anything of it is opened: refuse events that wait to be read. */
 int inotify_check_queues(struct capture *c, struct error *e);
+bool inotify_is(const char *link);
+struct inotify_queues { /* our copies of descriptors */
+	int *fds;
+	size_t n, cap;
+};
+/* Of the tree that has just been stopped: those with events that wait to be read. */
+int inotify_find_queued(struct capture *c, struct inotify_queues *ret, struct error *e);
+/* The tree runs: wait until all of them are empty, or it is time (now_ns). */
+void inotify_wait_read(const struct inotify_queues *q, uint64_t until);
+void inotify_queues_deinit(struct inotify_queues *q);
 /* Of the tree that has just been stopped, before its last pages are read: wait until no request of an
  * io_uring is under way. */
 int io_uring_wait_idle(struct capture *c, struct error *e);

@@ -2,8 +2,8 @@
 /*
  * inotify.  fdinfo tells each watch by number, mask, inode and file handle; the name is found from these.
  * Events that wait to be read cannot be looked at without taking them away, so a queue that is not empty when
- * the program is frozen is refused: its reader will have emptied it a moment later.  That is looked at before
- * anything else is captured, as reading a deleted file or a FIFO is an event, too.
+ * the program is frozen is waited for (inotify_wait.c), and refused if that does not help.  It is looked at
+ * before anything else is captured, as reading a deleted file or a FIFO is an event, too.
  *
  * Rebuild: watches get their numbers by INOTIFY_IOC_SETNEXTWD, at the very end, when nothing opens or closes
  * files any more: a watch would report what the rebuild does.
@@ -32,9 +32,14 @@ struct watch {
 	struct inode_name inode;
 };
 
+bool inotify_is(const char *link)
+{
+	return !strcmp(link, "anon_inode:inotify") || !strcmp(link, "anon_inode:[inotify]");
+}
+
 static bool inotify_match(const struct fd_facts *f)
 {
-	return !strcmp(f->link, "anon_inode:inotify") || !strcmp(f->link, "anon_inode:[inotify]");
+	return inotify_is(f->link);
 }
 
 static bool hex_bytes(const char *text, uint8_t *to, unsigned n)
@@ -123,9 +128,8 @@ int inotify_check_queues(struct capture *c, struct error *e)
 
 	for (size_t i = 0; i < f->n; i++) {
 		const struct ofd *o = &f->ofds[i];
-		struct fd_facts facts = {.link = o->link ? o->link : ""};
 
-		if (!inotify_match(&facts))
+		if (!o->link || !inotify_is(o->link))
 			continue;
 		cleanup_close int copy = files_copy_of(c, o, e);
 		int r = copy < 0 ? copy : check_queue(o->seen_pid, o->seen_fd, copy, e);

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Events of an inotify that wait to be read when the tree has just been stopped: they cannot be taken along
+ * (inotify.c), but their reader will have read them a moment later.  So the tree runs on until the queues are
+ * empty, which our copies of the descriptors tell, and is stopped again.
+ */
+#include <errno.h>
+#include <sys/ioctl.h>
+#include <time.h>
+
+#include "base/util.h"
+#include "state/files/files.h"
+
+#define PAUSE_NS 200000
+
+static bool is_empty(int fd)
+{
+	int queued = 0;
+
+	return ioctl(fd, FIONREAD, &queued) < 0 || !queued;
+}
+
+int inotify_find_queued(struct capture *c, struct inotify_queues *ret, struct error *e)
+{
+	struct files_capture *f = files_capture_of(c);
+	int r = 0;
+
+	*ret = (struct inotify_queues){0};
+	files_capture_refresh(c);
+	for (size_t i = 0; i < c->tree->n && r >= 0; i++) {
+		struct fd_table *t;
+
+		if (c->tree->procs[i]->data && c->tree->procs[i]->state != PROCESS_ZOMBIE)
+			r = files_table_of(c, c->tree->procs[i], &t, e);
+	}
+	for (size_t i = 0; i < f->n && r >= 0; i++) {
+		if (!f->ofds[i].link || !inotify_is(f->ofds[i].link))
+			continue;
+		cleanup_close int copy = files_copy_of(c, &f->ofds[i], e);
+
+		r = copy < 0 ? copy : 0;
+		if (r < 0 || is_empty(copy))
+			continue;
+		FILES_GROW(ret->fds, ret->n, ret->cap);
+		ret->fds[ret->n++] = TAKE_FD(copy);
+	}
+	if (r < 0)
+		inotify_queues_deinit(ret);
+	return r;
+}
+
+void inotify_wait_read(const struct inotify_queues *q, uint64_t until)
+{
+	size_t i = 0;
+
+	while (i < q->n && now_ns() < until && !job_aborted())
+		if (is_empty(q->fds[i]))
+			i++;
+		else
+			nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
+}
+
+void inotify_queues_deinit(struct inotify_queues *q)
+{
+	for (size_t i = 0; i < q->n; i++)
+		close(q->fds[i]);
+	free(q->fds);
+	*q = (struct inotify_queues){0};
+}
