@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Live-migrates a redis-server under load between two test hosts on this machine, and checks every key.
 #   redis.sh [--times N] [--keys N] [--value BYTES] [--connections N] [--rate REQUESTS/S] [--no-build] [--keep]
-#            [--link MBIT/S] [--rtt MS] [--downtime MS] [--on-stall WHAT] [--reports DIR]
+#            [--link MBIT/S] [--rtt MS] [--downtime MS] [--on-stall WHAT] [--reports DIR] [--reconnect]
+# The connections of the client, which is on a third host, move along, with the address that it connects to (--tcp-established
+# --move-address of ferry); with --reconnect they are closed, and the client looks for the server.
 # --times 10 moves it ten times, there and back again (default 2); --rate limits the requests of the client (default 0:
 # as many as it can); --keep keeps the logs. FERRY_BIN_DIR: another ferry than build/bin, with --no-build.
 # --link and --rtt make the hosts far apart: the rate of the link (tbf), and the time of a way there and back, of what ferry
@@ -12,13 +14,15 @@ set -u
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
 bin=${FERRY_BIN_DIR:-$top/build/bin}
+tcp=yes
 times=2 keys=200000 value=512 connections=4 rate=0 build=yes keep=
 link=0 rtt=0 downtime= stall= reports=
 port=6379
+service=192.0.2.10 # moves with the server
 declare -A ADDRESS=([A]=192.0.2.1 [B]=192.0.2.2)
 
 usage() {
-	sed -n '4,10s/^# \{0,1\}//p' "$0" >&2
+	sed -n '4,12s/^# \{0,1\}//p' "$0" >&2
 	exit 2
 }
 
@@ -36,6 +40,7 @@ while [ $# -gt 0 ]; do
 		;;
 	--no-build) build= ;;
 	--keep) keep=yes ;;
+	--reconnect) tcp= ;;
 	*) usage ;;
 	esac
 	shift
@@ -116,9 +121,21 @@ done_field() {
 		awk -F: '{ printf $2 == int($2) ? "%.0f" : "%.1f", $2 }'
 }
 
+# A and B on a switch in C, where the client is. A has the service address.
+bridge() {
+	local host
+	host_up C 40000 && host_net C ip link add br0 type bridge && host_net C ip link set br0 up && host_net C ip addr add 192.0.2.9/24 dev br0 || return
+	for host in A B; do
+		host_net C ip link add "to$host" type veth peer name eth0 netns "${HOST_INIT[$host]}" && host_net C ip link set "to$host" master br0 up &&
+			host_net $host ip addr add "${ADDRESS[$host]}/24" dev eth0 && host_net $host ip link set eth0 up || return
+	done
+	host_net A ip addr add $service/24 dev eth0
+}
+
 start_hosts() {
 	step "Starting two hosts, each with a network, processes and mounts of its own, and a ferryd"
-	host_up A 1000 && host_up B 20000 && host_link A B || die "cannot make the test hosts"
+	host_up A 1000 && host_up B 20000 || die "cannot make the test hosts"
+	if [ -n "$tcp" ]; then bridge; else host_link A B; fi || die "cannot join the test hosts${tcp:+ by a bridge (--reconnect does without)}"
 	for host in A B; do
 		[ "$link" = 0 ] || host_net $host tc qdisc add dev eth0 root tbf rate "${link}mbit" burst 64k latency 50ms ||
 			die "the link cannot be made slow: no tbf in this kernel"
@@ -145,9 +162,11 @@ start_redis() {
 }
 
 start_client() {
-	# In the network of host A, but outside of its processes: its pids get in nobody's way.
-	host_net A sh -c 'echo $$ >"$1"; shift; exec "$@"' client "$work/client.pid" "$load" -k "$keys" -s "$value" -c "$connections" \
-		-r "$rate" "${ADDRESS[A]}:$port" "${ADDRESS[B]}:$port" >"$work/client" 2>"$work/client.err" &
+	# In the network of its host, but outside of the processes: its pids get in nobody's way.
+	local client_host=A addresses=("${ADDRESS[A]}:$port" "${ADDRESS[B]}:$port")
+	[ -z "$tcp" ] || { client_host=C && addresses=("$service:$port"); }
+	host_net "$client_host" sh -c 'echo $$ >"$1"; shift; exec "$@"' client "$work/client.pid" "$load" -k "$keys" -s "$value" -c "$connections" \
+		-r "$rate" "${addresses[@]}" >"$work/client" 2>"$work/client.err" &
 	wait_until 10 [ -s "$work/client.pid" ] || die "the client did not start"
 	read -r client <"$work/client.pid"
 	wait_until 120 grep -q '^filled' "$work/client" || die "the client could not fill the server: $(tail -n 1 "$work/client.err")"
@@ -178,9 +197,10 @@ how_it_went() {
 }
 
 one_move() {
-	local n=$1 from=$2 to=$3 events=$work/migrate.$1 line rc where=${ADDRESS[$3]} how down
+	local n=$1 from=$2 to=$3 events=$work/migrate.$1 line rc where=${ADDRESS[$3]} how down connections=(--tcp-close)
+	[ -z "$tcp" ] || connections=(--tcp-established --move-address)
 	[ "$rtt" = 0 ] || where=$where:7472
-	host_run "$from" "$bin/ferry" migrate "$pid" --to "$where" --insecure --tcp-close --json ${downtime:+--downtime "$downtime"} \
+	host_run "$from" "$bin/ferry" migrate "$pid" --to "$where" --insecure "${connections[@]}" --json ${downtime:+--downtime "$downtime"} \
 		${stall:+--on-stall "$stall"} ${reports:+--report-dir "$reports"} >"$events" 2>"$events.err"
 	rc=$?
 	sleep 0.5
@@ -236,6 +256,7 @@ wait "$!" 2>/dev/null
 errors=$(field errors "$checked") lost=$(field lost "$checked")
 [ "${lost:-1}" = 0 ] && [ "${errors:-1}" = 0 ] || failure=${failure:-${lost:-?} keys lost, ${errors:-?} errors: $(head -n 1 "$work/client.err")}
 [ -n "$run_id" ] && [ "$run_id" = "$moved_id" ] || failure=${failure:-this is another server than at the start}
+[ -z "$tcp" ] || [ "$(field reconnects "$total")" = 0 ] || failure=${failure:-$(field reconnects "$total") connections of the client were lost}
 [ "$(field keys "$checked")" = "$keys" ] || failure=${failure:-only $(field keys "$checked") of $keys keys were checked}
 
 [ $over = 0 ] || failure=${failure:-$over of $times moves took longer than the budget}

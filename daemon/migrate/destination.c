@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/urgent.h"
@@ -23,6 +24,8 @@
 #include "migrate/rehearsal.h"
 #include "procfs/procfs.h"
 
+#define PACKETS_SECS 2
+
 struct arrival {
 	struct peer peer;
 	struct link *link;
@@ -35,6 +38,7 @@ struct arrival {
 	char uuid[37];
 	bool placed;       /* its processes are where they belong */
 	bool source_knows; /* that this ends without a start */
+	bool more_packets; /* follow, though pages are missing */
 };
 
 static int answer_query(struct arrival *a, const struct record *rec, struct error *e)
@@ -283,26 +287,53 @@ static int expect_commit(struct arrival *a, struct error *e)
 	const Ferry__PeerCommit *c = (const Ferry__PeerCommit *)m;
 
 	restore_put_packets(a->r, c->packets, c->n_packets);
+	a->more_packets = c->more;
 	protobuf_c_message_free_unpacked(m, NULL);
 	return 0;
 }
 
-/* Perhaps packets of TCP connections before it. */
+/* Of TCP connections. 1: they were; 0: @rec is something else. */
+static int take_packets(struct arrival *a, const struct record *rec, struct error *e)
+{
+	ProtobufCMessage *m;
+
+	if (rec->is_pages || rec->type != FERRY__RECORD_TYPE__RECORD_PEER_PACKETS)
+		return 0;
+	int r = record_unpack(rec, &ferry__peer_packets__descriptor, &m, e);
+
+	if (r < 0)
+		return r;
+	const Ferry__PeerPackets *p = (const Ferry__PeerPackets *)m;
+
+	restore_put_packets(a->r, p->packets, p->n_packets);
+	protobuf_c_message_free_unpacked(m, NULL);
+	return 1;
+}
+
+/* Before the connection becomes a lane.  If they do not come it is of no use as one, either; the source dials
+ * again. */
+static void expect_packets(struct arrival *a)
+{
+	struct error link = ERROR_INIT;
+	struct record rec;
+
+	peer_set_timeout(&a->peer, PACKETS_SECS);
+	int r = stream_get(a->peer.in, &rec, &link);
+
+	if (r <= 0 || take_packets(a, &rec, &link) <= 0)
+		shutdown(a->link->sock, SHUT_RDWR);
+}
+
+/* Perhaps packets before it. */
 static int expect_done(struct arrival *a, struct error *e)
 {
 	struct record rec;
-	ProtobufCMessage *m;
 	int r = stream_get(a->peer.in, &rec, e);
 
-	if (r > 0 && !rec.is_pages && rec.type == FERRY__RECORD_TYPE__RECORD_PEER_PACKETS) {
-		r = record_unpack(&rec, &ferry__peer_packets__descriptor, &m, e);
-		if (r < 0)
-			return r;
-		const Ferry__PeerPackets *p = (const Ferry__PeerPackets *)m;
+	if (r > 0) {
+		int packets = take_packets(a, &rec, e);
 
-		restore_put_packets(a->r, p->packets, p->n_packets);
-		protobuf_c_message_free_unpacked(m, NULL);
-		r = stream_get(a->peer.in, &rec, e);
+		r = packets > 0 ? stream_get(a->peer.in, &rec, e) : packets < 0 ? packets : r;
 	}
 	return r > 0 && !rec.is_pages && rec.type == FERRY__RECORD_TYPE__RECORD_PEER_DONE ? 0 : -EPROTO;
 }
@@ -318,6 +349,8 @@ static void tell_running(struct arrival *a, pid_t root)
 	int r = peer_send(&a->peer, FERRY__RECORD_TYPE__RECORD_PEER_RUNNING, &run.base, &link);
 
 	events_emit(a->events, json_pack("{s:s,s:i,s:s}", "event", "arrived", "pid", root, "uuid", a->uuid));
+	if (a->pager && a->more_packets)
+		expect_packets(a);
 	if (a->pager)
 		return;
 	/* If it does not come, the source may ask later. */

@@ -110,9 +110,6 @@ static int hello(struct migration *m, struct error *e)
 	hello_fill(&h, host, "");
 	hello_fill_source(&h, &m->session);
 	h.uuid = m->uuid;
-	/* Their connections would have both hosts at their end for longer than a switch takes. */
-	if (m->opt->post_copy_if_possible && m->session.state.tcp_established)
-		m->session.on_stall = ON_STALL_STOP;
 	h.post_copy = wants_post_copy(m);
 	h.streams = m->opt->streams;
 	peer_set_timeout(&m->peer, PEER_HELLO_SECS);
@@ -202,6 +199,12 @@ static void free_packets(ProtobufCBinaryData *list, size_t n)
 	free(list);
 }
 
+/* With pages missing the other side waits for packets only if there may be some. */
+static bool packets_follow(const struct migration *m)
+{
+	return m->machine.journal->left && tcp_has_packets(&m->s->capture);
+}
+
 /* It runs there: what has come here for its TCP connections while it was started. */
 static void send_packets(struct migration *m)
 {
@@ -209,7 +212,7 @@ static void send_packets(struct migration *m)
 	struct error ignore = ERROR_INIT;
 
 	tcp_take_packets(&m->s->capture, &p.packets, &p.n_packets);
-	if (p.n_packets)
+	if (p.n_packets || packets_follow(m))
 		(void)peer_send(&m->peer, FERRY__RECORD_TYPE__RECORD_PEER_PACKETS, &p.base, &ignore);
 	free_packets(p.packets, p.n_packets);
 }
@@ -221,6 +224,7 @@ static int hand_over(struct migration *m, struct error *link, struct error *e)
 	Ferry__PeerCommit c = FERRY__PEER_COMMIT__INIT;
 
 	c.uuid = m->uuid;
+	c.more = packets_follow(m);
 	tcp_take_packets(&m->s->capture, &c.packets, &c.n_packets);
 	int r = peer_send(&m->peer, FERRY__RECORD_TYPE__RECORD_PEER_COMMIT, &c.base, link);
 
@@ -323,7 +327,7 @@ static int commit(struct migration *m, struct error *e)
 				 "stopped until \"ferry resume %s\" (or ferryd) has found out",
 				 m->opt->to, m->uuid);
 	}
-	if (r == 1 && !m->asked && !m->machine.journal->left)
+	if (r == 1 && !m->asked && (!m->machine.journal->left || packets_follow(m)))
 		send_packets(m);
 	if (r == 1)
 		return m->machine.journal->left ? serve(m, e) : machine_move(&m->machine, SOURCE_MOVED, e);

@@ -129,6 +129,26 @@ case_ten_migrations6() {
 	case_ten_migrations
 }
 
+# The program runs there before its memory does: its connections never see it.
+case_post_copy() {
+	local i
+	all_up both
+	for i in 1 2 3; do
+		migrate A 192.0.2.2 --post-copy 1
+		[ $rc = 0 ] || fail "migration $i to B failed ($rc): $(tail -n 1 "$dir/out")"
+		alive B && has_address B && ! has_address A || fail "it is not in B, or its address is not"
+		client_is_well
+		migrate B 192.0.2.1 --post-copy 1
+		[ $rc = 0 ] || fail "migration $i to A failed ($rc): $(tail -n 1 "$dir/out")"
+		alive A && has_address A && ! has_address B || fail "it is not in A, or its address is not"
+		client_is_well
+	done
+	client_ends_well
+	within 5 no_tables || fail "tables are left: $(tables A) $(tables B)"
+	grep -hq ' is DEST_FETCHING\|fetching' "$dir"/ferryd-*.out || fail "nothing was fetched"
+	grep -hq ' [1-9][0-9]* of [0-9]* packets that came meanwhile handed in' "$dir"/ferryd-*.out || fail "no packet was handed in"
+}
+
 # An error at the very end: everything goes on as before.
 case_abort() {
 	local i

@@ -29,6 +29,8 @@ int tcp_silence(struct capture *c, struct error *e);
 int tcp_undo(struct capture *c, struct error *e);
 /* What has come for the connections since the freeze, or the last time, and was dropped: appended. */
 void tcp_take_packets(struct capture *c, ProtobufCBinaryData **list, size_t *n);
+/* Are there, or may there be? */
+bool tcp_has_packets(const struct capture *c);
 /* Nobody knows: all stays as it is. */
 void tcp_forsake(struct capture *c);
 void tcp_capture_free(struct capture *c);

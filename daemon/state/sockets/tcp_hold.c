@@ -362,6 +362,11 @@ void tcp_take_packets(struct capture *c, ProtobufCBinaryData **list, size_t *n)
 		packets_take(t->packets, list, n);
 }
 
+bool tcp_has_packets(const struct capture *c)
+{
+	return c->tcp != NULL;
+}
+
 void tcp_forsake(struct capture *c)
 {
 	struct tcp_source *t = c->tcp;
