@@ -149,6 +149,26 @@ case_post_copy() {
 	grep -hq ' [1-9][0-9]* of [0-9]* packets that came meanwhile handed in' "$dir"/ferryd-*.out || fail "no packet was handed in"
 }
 
+ferries() { host_run A sh -c 'for p in /proc/[0-9]*; do [ "$(cat $p/comm 2>/dev/null)" != ferry ] || echo ${p#/proc/}; done'; }
+serving() { grep -q serving "$dir/migrate.log"; }
+journals_empty() { [ -z "$(host_run A sh -c 'ls /run/ferry/journal/out 2>/dev/null')$(host_run B sh -c 'ls /run/ferry/journal/in 2>/dev/null')" ]; }
+
+# Who serves its pages is killed: ferryd does it then, and takes away what held packets back.
+case_post_copy_source_killed() {
+	all_up both
+	host_net A tc qdisc add dev eth0 root tbf rate 16mbit burst 64k latency 50ms 2>/dev/null || skip "no tbf in this kernel"
+	migrate A 192.0.2.2 --backend none --post-copy 1 &
+	within 40 serving || fail "nothing is left at the source: $(tail -n 1 "$dir/out")"
+	host_run A kill -9 $(ferries)
+	wait $!
+	[ -n "$(tables A)" ] || fail "packets are not held back at the source any more, though its copy is there"
+	host_net A tc qdisc change dev eth0 root tbf rate 1gbit burst 1m latency 50ms
+	within 60 journals_empty || fail "it does not come to an end"
+	alive B && ! alive A || fail "it does not run in B alone"
+	client_ends_well
+	within 5 no_tables || fail "tables are left: $(tables A) $(tables B)"
+}
+
 # An error at the very end: everything goes on as before.
 case_abort() {
 	local i
