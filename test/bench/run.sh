@@ -3,7 +3,7 @@
 # Measures ferry and prints a table (markdown).
 #   run.sh [-q] [-o FILE] [-r REPEATS] [ROW...]
 # -q: small sizes, once, to see that it works; -o: write the page there too, e.g. docs/benchmarks.md.
-# ROW: quiet migrate shared leave full rate tree forked sparse vmas processes descriptors threads hole overhead postcopy (default: all).
+# ROW: quiet migrate shared leave full rate tree forked sparse vmas processes descriptors threads hole overhead postcopy tcp (default: all).
 # FERRY_BIN_DIR (build/bin): ferry and ferryd; the programs under test are beside it in bench/. TMPDIR (default: a tmpfs of its own)
 # holds the images, so that the speed of a disk does not come in. FERRY_OPTS: more options for dump, pre-dump and migrate.
 set -u
@@ -25,15 +25,16 @@ while [ $# -gt 0 ]; do
 	esac
 	shift
 done
-[ ${#rows[@]} -gt 0 ] || rows=(quiet migrate shared leave full rate tree forked sparse vmas processes descriptors threads hole overhead postcopy)
+[ ${#rows[@]} -gt 0 ] || rows=(quiet migrate shared leave full rate tree forked sparse vmas processes descriptors threads hole overhead postcopy tcp)
 [ "$(id -u)" = 0 ] || { echo "run.sh: needs root" >&2; exit 77; }
-for program in "$bin/ferry" "$bin/ferryd" "$programs/bench-prog" "$programs/bench-stat" "$programs/bench-tree" "$programs/bench-forked" "$programs/bench-witness" "$programs/bench-scale"; do
+for program in "$bin/ferry" "$bin/ferryd" "$programs/bench-prog" "$programs/bench-stat" "$programs/bench-tree" "$programs/bench-forked" "$programs/bench-witness" "$programs/bench-scale" "$programs/bench-asker"; do
 	[ -x "$program" ] || { echo "run.sh: no $program" >&2; exit 2; }
 done
 . "$top/test/zdtm/hosts.sh"
 . "$here/rows-tracking.sh"
 . "$here/rows-sharing.sh"
 . "$here/rows-postcopy.sh"
+. "$here/rows-tcp.sh"
 
 # What this shell has inherited must not be inherited by what is moved: its other end would be left behind.
 for fd in /proc/$$/fd/*; do
@@ -357,7 +358,7 @@ hosts
 for name in "${rows[@]}"; do
 	note "-- $name"
 	case $name in
-	quiet | migrate | shared | leave | full | rate | tree | forked | sparse | vmas | processes | descriptors | threads | hole | overhead | postcopy) "$name" ;;
+	quiet | migrate | shared | leave | full | rate | tree | forked | sparse | vmas | processes | descriptors | threads | hole | overhead | postcopy | tcp) "$name" ;;
 	*) note "no such row: $name" && exit 2 ;;
 	esac
 done

@@ -288,6 +288,19 @@ case_source_sent() { struck_at source:sent:after:kill; }
 case_source_committing() { struck_at source:committing:after:kill; }
 case_source_moved() { struck_at source:moved:after:kill; }
 
+# The address is at the destination already, and nobody has told the neighbours, who do not ask by themselves here.
+case_address_in_both() {
+	connections=2
+	all_up
+	host_net B ip addr add $service/32 dev eth0
+	host_net B ip neigh replace 192.0.2.9 lladdr "$(host_net C ip -o link show br0 | sed 's/.*ether \([^ ]*\).*/\1/')" dev eth0 || fail "no neighbour"
+	host_run C sh -c 'echo 1000 >/proc/sys/net/ipv4/neigh/br0/delay_first_probe_time'
+	migrate A 192.0.2.2
+	[ $rc = 0 ] || fail "the migration failed ($rc): $(tail -n 1 "$dir/out")"
+	in_one_place || fail "the server, or its address, is not in B"
+	client_ends_well
+}
+
 # Without the address there: refused before anything is done.
 case_no_address() {
 	all_up
@@ -317,4 +330,4 @@ case_dump() {
 	client_ends_well
 }
 
-run_cases "ten_migrations ten_migrations6 abort kill_worker kill_worker_in_doubt kill_ferryd destination_committed destination_starting destination_running source_sent source_committing source_moved no_address dump" "$@"
+run_cases "ten_migrations ten_migrations6 abort kill_worker kill_worker_in_doubt kill_ferryd destination_committed destination_starting destination_running source_sent source_committing source_moved address_in_both no_address dump" "$@"

@@ -20,8 +20,12 @@
 #include <netlink/msg.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "base/util.h"
+
+#define LOCAL_US    100 /* between looks whether an address is in use */
+#define LOCAL_TRIES 1000
 
 static bool is_six(const union inet_address *a)
 {
@@ -110,14 +114,15 @@ static int ask(struct nl_msg *m, void *ret, size_t size)
 	return h->nlmsg_type == NLMSG_ERROR ? ((const struct nlmsgerr *)nlmsg_data(h))->error : 0;
 }
 
-static int interface_to(const union inet_address *peer, unsigned *ret)
+/* The route to @to: *ret_type is RTN_LOCAL if it is an address of ours. */
+static int route_to(const union inet_address *to, unsigned *ret_index, unsigned char *ret_type)
 {
-	struct rtmsg header = {.rtm_family = is_six(peer) ? AF_INET6 : AF_INET,
-			       .rtm_dst_len = (unsigned char)(size_of(peer) * 8)};
+	struct rtmsg header = {.rtm_family = is_six(to) ? AF_INET6 : AF_INET,
+			       .rtm_dst_len = (unsigned char)(size_of(to) * 8)};
 	struct nl_msg *m = message(RTM_GETROUTE, 0, &header, sizeof(header));
 	_Alignas(struct nlmsghdr) char buffer[4096];
 
-	nla_put(m, RTA_DST, (int)size_of(peer), bytes_of(peer));
+	nla_put(m, RTA_DST, (int)size_of(to), bytes_of(to));
 	int r = ask(m, buffer, sizeof(buffer));
 	const struct nlattr *oif =
 		r < 0 ? NULL : nlmsg_find_attr((struct nlmsghdr *)buffer, sizeof(header), RTA_OIF);
@@ -126,8 +131,26 @@ static int interface_to(const union inet_address *peer, unsigned *ret)
 		return r;
 	if (!oif)
 		return -ENETUNREACH;
-	*ret = nla_get_u32(oif);
+	*ret_index = nla_get_u32(oif);
+	*ret_type = ((struct rtmsg *)nlmsg_data((struct nlmsghdr *)buffer))->rtm_type;
 	return 0;
+}
+
+static int interface_to(const union inet_address *peer, unsigned *ret)
+{
+	unsigned char type;
+
+	return route_to(peer, ret, &type);
+}
+
+/* The kernel adds an IPv6 address at once and takes packets for it a little later. */
+static void wait_until_local(const union inet_address *a)
+{
+	unsigned char type = RTN_UNSPEC;
+	unsigned index;
+
+	for (int i = 0; i < LOCAL_TRIES && (route_to(a, &index, &type) < 0 || type != RTN_LOCAL); i++)
+		usleep(LOCAL_US);
 }
 
 static int change(uint16_t type, uint16_t flags, const union inet_address *a, unsigned index, unsigned prefix)
@@ -168,11 +191,14 @@ static void announce4(const union inet_address *a, unsigned index, const uint8_t
 				 .sll_ifindex = (int)index,
 				 .sll_halen = 6,
 				 .sll_addr = {255, 255, 255, 255, 255, 255}};
-	cleanup_close int fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	/* Its end waits for all CPUs, some 10 ms: that is for the end of this process. */
+	static int fd = -1;
 
 	memcpy(q.from_mac, mac, 6);
 	memcpy(q.from, bytes_of(a), 4);
 	memcpy(q.to, bytes_of(a), 4);
+	if (fd < 0)
+		fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd >= 0)
 		(void)!sendto(fd, &q, sizeof(q), 0, (struct sockaddr *)&to, sizeof(to));
 }
@@ -220,17 +246,17 @@ int address_check(const union inet_address *a, const union inet_address *peer, s
 
 int address_take(const union inet_address *a, const union inet_address *peer, struct error *e)
 {
-	unsigned index, prefix = (unsigned)size_of(a) * 8;
+	unsigned index, prefix;
 	uint8_t mac[6];
+	bool here = find(a, &index, &prefix);
+	int r = here ? 0 : interface_to(peer, &index);
 
-	if (address_is_here(a))
-		return 0;
-	int r = interface_to(peer, &index);
-
-	if (r >= 0)
+	prefix = (unsigned)size_of(a) * 8;
+	if (r >= 0 && !here)
 		r = change(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, a, index, prefix);
 	if (r < 0 && r != -EEXIST)
 		return fail(r, "adding", a, e);
+	wait_until_local(a);
 	if (hardware_address(index, mac) < 0)
 		return 0;
 	if (is_six(a))

@@ -489,28 +489,36 @@ void hold_free(struct hold *h)
 	free(h);
 }
 
-int hold_keep(const char *name, const struct hold_tuple *v, size_t n, struct error *e)
+int hold_keep(const struct hold *h, const char *name, const struct hold_tuple *v, size_t n, struct error *e)
 {
 	struct request q;
-	cleanup_close int sock = open_netlink(e);
 
-	if (sock < 0)
-		return sock;
 	begin(&q);
 	add_table(&q, name, false);
 	add_tuples(&q, name, v, n);
-	int r = commit(sock, &q);
+	int r = commit(h->sock, &q);
 
 	return r < 0 ? fail(r, e) : 0;
 }
 
-int hold_remove(const char *name, struct error *e)
+/* A transaction that fails waits for all CPUs, some 10 ms; so does the end of a socket soon after one. */
+static bool exists(int sock, const char *name)
+{
+	struct nl_msg *m = command(NFT_MSG_GETTABLE, 0);
+
+	nla_put_string(m, NFTA_TABLE_NAME, name);
+	ssize_t sent = send(sock, nlmsg_hdr(m), nlmsg_hdr(m)->nlmsg_len, 0);
+
+	nlmsg_free(m);
+	return sent > 0 && take_answers(sock) != -ENOENT;
+}
+
+static int remove_by(int sock, const char *name, struct error *e)
 {
 	struct request q;
-	cleanup_close int sock = open_netlink(e);
 
-	if (sock < 0)
-		return sock;
+	if (!exists(sock, name))
+		return 0;
 	begin(&q);
 	struct nl_msg *m = command(NFT_MSG_DELTABLE, 0);
 
@@ -522,4 +530,16 @@ int hold_remove(const char *name, struct error *e)
 		       ? error_set(e, -r, "the rules of nf_tables table %s, which hold back packets, stay",
 				   name)
 		       : 0;
+}
+
+int hold_remove_kept(const struct hold *h, const char *name, struct error *e)
+{
+	return remove_by(h->sock, name, e);
+}
+
+int hold_remove(const char *name, struct error *e)
+{
+	cleanup_close int sock = open_netlink(e);
+
+	return sock < 0 ? sock : remove_by(sock, name, e);
 }

@@ -305,7 +305,7 @@ int tcp_keep(struct capture *c, const char *kept, struct error *e)
 	if (!t->n)
 		return 0;
 	rescue_note_repair(t->kept);
-	int r = hold_keep(t->kept, t->tuples, t->n, e);
+	int r = hold_keep(t->hold, t->kept, t->tuples, t->n, e);
 
 	t->parted = r >= 0;
 	if (r < 0)
@@ -340,7 +340,7 @@ int tcp_undo(struct capture *c, struct error *e)
 	if (!t || !t->holding)
 		return 0;
 	if (t->parted) {
-		int kept = hold_remove(t->kept, e);
+		int kept = hold_remove_kept(t->hold, t->kept, e);
 
 		r = end_repair(c, t, t->n, e);
 		r = r < 0 ? r : kept;

@@ -394,7 +394,7 @@ static int remove_kept(const struct tcp_destination *d, struct error *e)
 		const char *held = d->v[i].m->socket->inet->connection->held;
 
 		if (!strncmp(held, "ferry-kept-", 11) && strcmp(held, last)) {
-			int x = hold_remove(held, e);
+			int x = hold_remove_kept(d->hold, held, e);
 
 			first = first < 0 ? first : x;
 		}
@@ -509,17 +509,19 @@ int tcp_release(struct rebuild *r, struct error *e)
 {
 	struct tcp_destination *d = r->tcp;
 	uint64_t t0 = now_ns();
-	int first = take_addresses(r, e);
+	int x, first = 0;
 
+	/* Packets first: the answers to what is said now would be lost. And before the announcement of the
+	 * address: what comes here meanwhile would be, with no copy of it kept. */
+	if (d && d->n) {
+		first = remove_kept(d, e);
+		x = hold_clear(d->hold, e);
+		first = first < 0 ? first : x;
+	}
+	x = take_addresses(r, e);
+	first = first < 0 ? first : x;
 	if (!d || !d->n)
 		return first;
-	int kept = remove_kept(d, e);
-
-	first = first < 0 ? first : kept;
-	/* Packets first: the answers to what is said now would be lost. */
-	int x = hold_clear(d->hold, e);
-
-	first = first < 0 ? first : x;
 	for (size_t i = 0; i < d->n; i++) {
 		x = release_one(&d->v[i], e);
 		first = first < 0 ? first : x;
