@@ -124,6 +124,8 @@ static int run_verb(struct cli *c, int argc, char **argv)
 	set_libdir(c->o.libdir);
 	if (r == 0)
 		r = cli_parse_external(c, &e);
+	if (r == 0)
+		r = cli_parse_cgroups(c, &e);
 	errand = r == 0 ? errand_connect(c) : -1;
 	if (r == 0)
 		r = errand < 0 ? c->verb->run(c, &e) : errand_run(c, errand, argc, argv, &e);

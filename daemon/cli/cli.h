@@ -15,6 +15,8 @@ struct cli {
 	struct cli_options o;
 	char *externals; /* --external and --inherit-fd, parsed */
 	struct inherited *inherited;
+	enum cgroup_mode cgroups;
+	char *cgroup_roots;
 	int argc; /* operands */
 	char **argv;
 	struct log log;
@@ -59,5 +61,5 @@ char *cli_lazy_socket(const struct cli *c);
 char *cli_lazy_state(const struct cli *c);
 /* A pid from an operand or from --tree; with --owner only one of his. */
 int cli_target(const struct cli *c, pid_t *ret, struct error *e);
-/* Modes of --manage-cgroups that would do something. */
-int cli_check_cgroups(const struct cli *c, struct error *e);
+/* --manage-cgroups and --cgroup-root, for cli_state_options(). */
+int cli_parse_cgroups(struct cli *c, struct error *e);

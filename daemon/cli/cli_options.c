@@ -8,6 +8,7 @@
 #include "base/util.h"
 #include "procfs/owner.h"
 #include "cli/cli.h"
+#include "state/cgroups/cgroups.h"
 
 int cli_open_images(struct cli *c, struct error *e)
 {
@@ -40,6 +41,7 @@ void cli_free_external(struct cli *c)
 	for (size_t i = 0; c->inherited && i < c->o.inherit_fd.n; i++)
 		free(c->inherited[i].key);
 	free(c->externals);
+	free(c->cgroup_roots);
 	free(c->inherited);
 }
 
@@ -56,6 +58,9 @@ void cli_state_options(const struct cli *c, struct state_options *ret)
 		.ghost_limit = c->o.ghost_limit,
 		.root = c->o.root,
 		.externals = c->externals,
+		.cgroups = c->cgroups,
+		.cgroup_base = c->verb->bit & (VERB_DUMP | VERB_PREDUMP) ? c->cgroup_roots : NULL,
+		.cgroup_root = c->verb->bit & (VERB_RESTORE | VERB_MIGRATE) ? c->cgroup_roots : NULL,
 		.inherited = c->inherited,
 		.n_inherited = c->o.inherit_fd.n,
 	};
@@ -165,11 +170,13 @@ int cli_target(const struct cli *c, pid_t *ret, struct error *e)
 	return r == 0 && c->o.owner >= 0 ? proc_owner_check(*ret, (uid_t)c->o.owner, e) : r;
 }
 
-int cli_check_cgroups(const struct cli *c, struct error *e)
+int cli_parse_cgroups(struct cli *c, struct error *e)
 {
-	const char *mode = c->o.manage_cgroups;
+	int r = cgroup_mode_parse(c->o.manage_cgroups, &c->cgroups, e);
 
-	if (!strcmp(mode, "none") || !strcmp(mode, "ignore"))
-		return 0;
-	return error_say(e, ENOTSUP, "--manage-cgroups%s%s is not supported yet", *mode ? "=" : "", mode);
+	for (size_t i = 0; r >= 0 && i < c->o.cgroup_root.n; i++)
+		r = cgroup_root_add(c->o.cgroup_root.v[i], &c->cgroup_roots, e);
+	if (r >= 0 && c->cgroup_roots && c->cgroups == CGROUPS_IGNORE)
+		c->cgroups = CGROUPS_SOFT;
+	return r;
 }

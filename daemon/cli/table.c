@@ -124,8 +124,16 @@ static const struct opt rows[] = {
 	 "a descriptor that does not travel: file[MOUNT:INODE], pipe[INODE], unix[INODE], tty[RDEV:DEV]"},
 	{"inherit-fd", 0, OPT_LIST, ANY | OPT_COMMAND, VERB_RESTORE, AT(inherit_fd), "fd[N]:KEY", NULL, 0, 0,
 	 NULL, "put our descriptor N in the place of that file"},
-	{"manage-cgroups", 0, OPT_MODE, ANY, VERB_DUMP | VERB_RESTORE, AT(manage_cgroups), "MODE", "ignore",
-	 0, 0, NULL, "only none and ignore are supported"},
+	{"manage-cgroups", 0, OPT_MODE, ANY, VERB_CAPTURES | VERB_RESTORE, AT(manage_cgroups), "MODE",
+	 "ignore", 0, 0, NULL,
+	 "keep the cgroups of the tree: none and props: they are there already; soft (without MODE), full: "
+	 "they are made if not; strict: they must not be there. Set are with props, full and strict all, "
+	 "with "
+	 "soft those that were made, with none no"},
+	{"cgroup-root", 0, OPT_LIST, ANY, VERB_CAPTURES | VERB_RESTORE, AT(cgroup_root), "[LIST:]PATH", NULL,
+	 0, 0, NULL,
+	 "of the hierarchy of these controllers, or of any: dump: the group that the others are relative to; "
+	 "restore, migrate: the one that it becomes"},
 
 	{"interval", 0, OPT_TIME, 0, VERB_TRACK, AT(interval), "TIME", "1s", 10, 3600000, NULL,
 	 "look so often"},
@@ -199,7 +207,6 @@ static const struct opt rows[] = {
 	ACCEPT("tls-key", OPT_STRING),
 	ACCEPT("tls-no-cn-verify", OPT_FLAG),
 	REFUSE("tls", OPT_FLAG, 0, "a page server is reached in plain TCP; ferry migrate encrypts"),
-	REFUSE("cgroup-root", OPT_STRING, VERB_DUMP | VERB_RESTORE, "cgroups are not captured"),
 	REFUSE("ext-mount-map", OPT_STRING, VERB_DUMP | VERB_RESTORE, "mounts are not captured"),
 	REFUSE("empty-ns", OPT_STRING, VERB_DUMP | VERB_RESTORE, "namespaces are not captured"),
 	REFUSE("join-ns", OPT_STRING, VERB_RESTORE,

@@ -33,7 +33,7 @@ struct cli_options {
 	char *to, *keys, *fingerprint, *grant;
 	bool insecure, yes, here, there, force;
 
-	struct opt_list feature, external, inherit_fd;
+	struct opt_list feature, external, inherit_fd, cgroup_root;
 };
 
 extern const struct opt_table cli_table;

@@ -26,6 +26,7 @@
 #include "engine/allowance.h"
 #include "engine/kin.h"
 #include "engine/skeleton.h"
+#include "state/cgroups/cgroups.h"
 #include "state/files/files.h"
 #include "state/ipc/ipc.h"
 #include "state/memory/memory.h"
@@ -427,6 +428,7 @@ void restore_free(struct restore *r)
 	}
 	files_rebuild_free(&r->rebuild, r->started);
 	ipc_rebuild_free(&r->rebuild, r->started);
+	cgroups_rebuild_free(&r->rebuild, r->started);
 	lazy_free(r);
 	for (size_t i = 0; i < r->skeletons.tree->n; i++)
 		skeleton_data_free(r->skeletons.tree->procs[i]);

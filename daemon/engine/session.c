@@ -15,6 +15,7 @@
 #include "freeze/cgroup.h"
 #include "procfs/owner.h"
 #include "procfs/procfs.h"
+#include "state/cgroups/cgroups.h"
 #include "state/files/files.h"
 #include "state/ipc/ipc.h"
 #include "state/files/userfaultfd.h"
@@ -424,6 +425,7 @@ void session_close(struct session *s)
 		memory_detach(s->memory, s->tree->procs[i]);
 	files_capture_free(&s->capture);
 	ipc_capture_free(&s->capture);
+	cgroups_capture_free(&s->capture);
 	kin_free(s->kin, s->n_kin);
 	free(s->gone);
 	tree_free(s->tree);

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 
 #include "base/util.h"
+#include "state/cgroups/cgroups.h"
 
 #define MADV_DONTNEED_LOCKED_ 24
 
@@ -223,7 +224,7 @@ static int first_root(struct skeletons *s, const Ferry__Tree *tree, struct error
 	r = region_inject(&k->region, &leader(root)->task, s->region_addr, SKELETON_REGION_SIZE, e);
 	if (r >= 0)
 		leader(root)->task.syscall_insn = region_syscall_insn(k->region);
-	return r;
+	return r < 0 ? r : cgroups_place(s->rebuild, root->pid, e);
 }
 
 static int sync_one(struct skeletons *s, struct process *p, const Ferry__TreeProcess *tp, struct error *e)
@@ -280,6 +281,8 @@ static int make_until(struct skeletons *s, pid_t pid, pid_t holder, struct error
 		if (tree_find(s->tree, tp->pid))
 			continue;
 		r = family_make(s, tree, tp, tp->pid == pid ? holder : 0, e);
+		if (r >= 0)
+			r = cgroups_place(s->rebuild, tp->pid, e);
 		if (r >= 0)
 			r = sync_one(s, tree_find(s->tree, tp->pid), tp, e);
 		if (tp->pid == pid)

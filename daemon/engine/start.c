@@ -20,6 +20,7 @@
 #include "base/util.h"
 #include "engine/rebuild.h"
 #include "proto/task.pb-c.h"
+#include "state/cgroups/cgroups.h"
 #include "state/sockets/tcp.h"
 
 static const Ferry__Tree *tree_of(const struct restore *r)
@@ -125,6 +126,7 @@ int restore_hold(struct restore *r, struct error *e)
 {
 	struct tree *t = r->skeletons.tree;
 
+	cgroups_keep(&r->rebuild);
 	stop_all(r, true);
 	for (size_t i = 0; i < t->n; i++)
 		for (size_t j = 0; j < t->procs[i]->n_threads; j++) {
@@ -166,6 +168,7 @@ int restore_start(struct restore *r, pid_t *ret_root, struct error *e)
 	struct tree *t = r->skeletons.tree;
 	int first = 0;
 
+	cgroups_keep(&r->rebuild);
 	stop_all(r, false);
 	r->started = true;
 	first = tcp_release(&r->rebuild, e);

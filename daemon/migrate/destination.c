@@ -37,6 +37,7 @@ struct arrival {
 	struct pager *pager; /* post-copy: pages are missing when it starts; else NULL */
 	char uuid[37];
 	bool placed;       /* its processes are where they belong */
+	char *cgroup_root; /* what its options refer to */
 	bool source_knows; /* that this ends without a start */
 	bool more_packets; /* follow, though pages are missing */
 };
@@ -145,7 +146,7 @@ static int take_join(struct arrival *a, const struct record *rec, struct error *
 
 static int take_hello(struct arrival *a, const struct record *rec, struct error *e)
 {
-	struct restore_options o;
+	struct restore_options o = {0};
 	ProtobufCMessage *m;
 	int r = record_unpack(rec, &ferry__peer_hello__descriptor, &m, e);
 
@@ -154,6 +155,8 @@ static int take_hello(struct arrival *a, const struct record *rec, struct error 
 	const Ferry__PeerHello *h = (const Ferry__PeerHello *)m;
 
 	r = hello_accept(h, &o, e);
+	a->cgroup_root = (char *)o.state.cgroup_root;
+	a->placed = o.state.cgroups != CGROUPS_IGNORE; /* the source says where that is */
 	if (r >= 0 && !journal_uuid_ok(h->uuid))
 		r = error_say(e, EPROTO, "the source sent no valid migration id");
 	if (r >= 0)
@@ -570,6 +573,7 @@ int migrate_serve(int sock, const struct serve_options *o, const struct events *
 	urgent_end();
 	/* Skeletons first: the source lets its copy run when it reads our error. */
 	restore_free(a.r);
+	free(a.cgroup_root);
 	if (r < 0) {
 		give_up(&a, e);
 		peer_send_error(&a.peer, e);

@@ -7,6 +7,7 @@
 
 #include "arch/arch.h"
 #include "base/util.h"
+#include "state/cgroups/cgroups.h"
 
 void hello_fill(Ferry__PeerHello *h, char *host, char *life)
 {
@@ -31,6 +32,10 @@ void hello_fill_source(Ferry__PeerHello *h, const struct session_options *o)
 	h->shell_job = o->state.shell_job;
 	h->ghost_limit = o->state.ghost_limit;
 	h->pid = o->pid;
+	h->cgroups = (char *)cgroup_mode_name(o->state.cgroups);
+	h->cgroup_root = (char *)(o->state.cgroup_root ? o->state.cgroup_root : "");
+	h->cgroups = (char *)cgroup_mode_name(o->state.cgroups);
+	h->cgroup_root = (char *)(o->state.cgroup_root ? o->state.cgroup_root : "");
 }
 
 int hello_check(const Ferry__PeerHello *there, const char *to, struct error *e)
@@ -52,6 +57,18 @@ int hello_check(const Ferry__PeerHello *there, const char *to, struct error *e)
 	return 0;
 }
 
+static int accept_cgroups(const Ferry__PeerHello *h, struct state_options *ret, struct error *e)
+{
+	cleanup_free char *lines = xstrdup(h->cgroup_root);
+	char *save = NULL, *list = NULL;
+	int r = *h->cgroups ? cgroup_mode_parse(h->cgroups, &ret->cgroups, e) : 0;
+
+	for (char *line = strtok_r(lines, "\n", &save); line && r >= 0; line = strtok_r(NULL, "\n", &save))
+		r = cgroup_root_add(line, &list, e);
+	ret->cgroup_root = list;
+	return r;
+}
+
 int hello_accept(const Ferry__PeerHello *h, struct restore_options *ret, struct error *e)
 {
 	*ret = (struct restore_options){.detached = true};
@@ -63,5 +80,5 @@ int hello_accept(const Ferry__PeerHello *h, struct restore_options *ret, struct 
 		return error_say(e, EPROTONOSUPPORT,
 				 "the source speaks version %u of the protocol, this ferryd %u", h->version,
 				 PEER_VERSION);
-	return 0;
+	return accept_cgroups(h, &ret->state, e);
 }

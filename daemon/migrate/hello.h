@@ -13,4 +13,5 @@ void hello_fill_source(Ferry__PeerHello *h, const struct session_options *o);
 /* Source: can what runs here run at @to? */
 int hello_check(const Ferry__PeerHello *there, const char *to, struct error *e);
 /* Destination: do we speak the same, and how is it to be restored? */
+/* state.cgroup_root is malloc'ed, also on failure. */
 int hello_accept(const Ferry__PeerHello *h, struct restore_options *ret, struct error *e);

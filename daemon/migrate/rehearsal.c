@@ -236,7 +236,7 @@ static int receive(struct peer *p, struct restore *r, struct error *e)
 int rehearsal_serve(struct peer *p, const struct record *first, const struct restore_limits *l,
 		    const struct events *ev, struct error *e)
 {
-	struct restore_options o;
+	struct restore_options o = {0};
 	struct restore *r = NULL;
 	Ferry__PeerHello h = FERRY__PEER_HELLO__INIT;
 	ProtobufCMessage *m;
@@ -257,5 +257,6 @@ int rehearsal_serve(struct peer *p, const struct record *first, const struct res
 	if (x >= 0)
 		x = receive(p, r, e);
 	restore_free(r);
+	free((char *)o.state.cgroup_root);
 	return x;
 }

@@ -46,6 +46,8 @@ json_t *chain_request_pack(const struct chain_request *r)
 	put_str(m, "freeze_cgroup", s->freeze_cgroup);
 	put_str(m, "root", o->root);
 	put_str(m, "external", o->externals);
+	json_object_set_new(m, "cgroups", json_integer(o->cgroups));
+	put_str(m, "cgroup_base", o->cgroup_base);
 	put_str(m, "parent", r->parent);
 	put_str(m, "script", r->script.path);
 	put_str(m, "images_dir", r->script.images_dir);
@@ -86,6 +88,8 @@ int chain_request_unpack(const json_t *m, struct chain_request *ret, struct erro
 	s->state.ghost_limit = (uint64_t)msg_int(m, "ghost_limit", (int64_t)s->state.ghost_limit);
 	s->state.root = msg_str(m, "root", NULL);
 	s->state.externals = msg_str(m, "external", NULL);
+	s->state.cgroups = (enum cgroup_mode)msg_int(m, "cgroups", CGROUPS_IGNORE);
+	s->state.cgroup_base = msg_str(m, "cgroup_base", NULL);
 	ret->link.insecure = flag(m, "insecure");
 	ret->link.keys_dir = msg_str(m, "keys", NULL);
 	ret->lazy = flag(m, "lazy");

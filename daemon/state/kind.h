@@ -31,6 +31,16 @@ enum kind_scope {
 	KIND_THREAD,  /* per thread; that thread's batch */
 };
 
+/* --manage-cgroups: must a group be there, is it made, is it set? */
+enum cgroup_mode {
+	CGROUPS_IGNORE,
+	CGROUPS_NONE,   /* there; not set */
+	CGROUPS_PROPS,  /* there; set */
+	CGROUPS_SOFT,   /* made if it is not; set if it was made */
+	CGROUPS_FULL,   /* made if it is not; set */
+	CGROUPS_STRICT, /* not there; made and set */
+};
+
 /* Options that capture and rebuild look at; filled from the command line. */
 struct state_options {
 	bool tcp_close;       /* --tcp-close: established TCP connections arrive closed */
@@ -40,9 +50,13 @@ struct state_options {
 	bool ext_unix_sk;
 	bool file_locks;
 	bool link_remap;
-	uint64_t ghost_limit;              /* bytes; default 1 MiB */
-	const char *root;                  /* --root */
-	const char *externals;             /* --external: a list, made by state/files/external.h */
+	uint64_t ghost_limit;  /* bytes; default 1 MiB */
+	const char *root;      /* --root */
+	const char *externals; /* --external: a list, made by state/files/external.h */
+	enum cgroup_mode cgroups;
+	/* --cgroup-root, lists made by state/cgroups/options.c: what groups are relative to, what they become
+	 * relative to. */
+	const char *cgroup_base, *cgroup_root;
 	const struct inherited *inherited; /* --inherit-fd */
 	size_t n_inherited;
 };
@@ -92,6 +106,7 @@ struct capture {
 	void *tcp;     /* of state/sockets/tcp_capture.c */
 	void *memory;  /* of state/memory */
 	void *ipc;     /* of state/ipc */
+	void *cgroups; /* of state/cgroups */
 };
 
 struct rebuild {
@@ -111,6 +126,7 @@ struct rebuild {
 	void *tcp; /* of state/sockets/tcp_rebuild.c */
 	void *memory;
 	void *ipc;
+	void *cgroups; /* of state/cgroups */
 };
 
 /* Batch argument: the result of an entry that opened the host's pidfd inside the skeleton. files/fdtable.c

@@ -381,12 +381,12 @@ case_refused() {
 	setup
 	start empty
 	take_snapshot proc.before
-	for option in --manage-cgroups --manage-cgroups=soft '--cgroup-root /x' '--ext-mount-map auto' '--empty-ns net' --tls; do
+	for option in '--ext-mount-map auto' '--empty-ns net' --tls; do
 		name=${option%% *}
 		must_fail "^Error: ${name%%=*}.* not supported" "$criu" dump -t "$pid" -D "$dir/images" $option
 	done
 	untouched
-	for option in '--join-ns net:/x' '--lsm-profile selinux:x' '--cgroup-root /x'; do
+	for option in '--join-ns net:/x' '--lsm-profile selinux:x'; do
 		must_fail "^Error: ${option%% *} is not supported: " "$criu" restore -D "$dir/images" $option
 	done
 	must_fail 'dedup' "$criu" dedup -D "$dir/images"

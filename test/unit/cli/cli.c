@@ -115,7 +115,7 @@ static void scripts_calls(void **state)
 
 static void unsupported(void **state)
 {
-	static const char *const words[] = {"--tls", "--cgroup-root=/x", "--empty-ns=net"};
+	static const char *const words[] = {"--tls", "--ext-mount-map=auto", "--empty-ns=net"};
 	struct error e;
 	struct cli c;
 
@@ -129,13 +129,47 @@ static void unsupported(void **state)
 	/* It changes nothing for this verb. */
 	assert_int_equal(PARSE(&c, &e, "check", "--lazy-pages"), 0);
 	done(&c);
-	assert_int_equal(PARSE(&c, &e, "dump", "--manage-cgroups=soft"), 0);
-	assert_int_equal(cli_check_cgroups(&c, &e), -ENOTSUP);
-	done(&c);
-	assert_int_equal(PARSE(&c, &e, "dump", "--manage-cgroups=ignore"), 0);
-	assert_int_equal(cli_check_cgroups(&c, &e), 0);
-	done(&c);
 	assert_int_equal(PARSE(&c, &e, "dump", "--to", "h"), -EINVAL);
+	done(&c);
+}
+
+static void cgroups(void **state)
+{
+	static const struct {
+		const char *word;
+		enum cgroup_mode mode;
+	} all[] = {{"--manage-cgroups", CGROUPS_SOFT},         {"--manage-cgroups=none", CGROUPS_NONE},
+		   {"--manage-cgroups=props", CGROUPS_PROPS},  {"--manage-cgroups=soft", CGROUPS_SOFT},
+		   {"--manage-cgroups=full", CGROUPS_FULL},    {"--manage-cgroups=strict", CGROUPS_STRICT},
+		   {"--manage-cgroups=ignore", CGROUPS_IGNORE}};
+	struct state_options o;
+	struct error e;
+	struct cli c;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+		assert_int_equal(PARSE(&c, &e, "dump", all[i].word), 0);
+		assert_int_equal(cli_parse_cgroups(&c, &e), 0);
+		assert_int_equal(c.cgroups, all[i].mode);
+		done(&c);
+	}
+	assert_int_equal(PARSE(&c, &e, "dump"), 0);
+	assert_int_equal(cli_parse_cgroups(&c, &e), 0);
+	assert_int_equal(c.cgroups, CGROUPS_IGNORE);
+	done(&c);
+	assert_int_equal(PARSE(&c, &e, "dump", "--manage-cgroups=some"), 0);
+	assert_int_equal(cli_parse_cgroups(&c, &e), -EINVAL);
+	done(&c);
+	assert_int_equal(PARSE(&c, &e, "restore", "--cgroup-root=/x", "--cgroup-root", "cpu:/y"), 0);
+	assert_int_equal(cli_parse_cgroups(&c, &e), 0);
+	cli_state_options(&c, &o);
+	assert_int_equal(o.cgroups, CGROUPS_SOFT);
+	assert_string_equal(o.cgroup_root, "/x\ncpu:/y");
+	assert_null(o.cgroup_base);
+	cli_free_external(&c);
+	done(&c);
+	assert_int_equal(PARSE(&c, &e, "restore", "--cgroup-root=/x/../y"), 0);
+	assert_int_equal(cli_parse_cgroups(&c, &e), -EINVAL);
 	done(&c);
 }
 
@@ -255,9 +289,9 @@ static void display(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(table),       cmocka_unit_test(scripts_calls),
-		cmocka_unit_test(unsupported), cmocka_unit_test(config_files),
-		cmocka_unit_test(logs),        cmocka_unit_test(display),
+		cmocka_unit_test(table),   cmocka_unit_test(scripts_calls), cmocka_unit_test(unsupported),
+		cmocka_unit_test(cgroups), cmocka_unit_test(config_files),  cmocka_unit_test(logs),
+		cmocka_unit_test(display),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
