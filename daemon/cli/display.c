@@ -252,8 +252,10 @@ static void restored(struct display *d, const json_t *ev)
 
 static void throttled(struct display *d, const json_t *ev)
 {
-	fprintf(d->out, "  slowed down to %.0f %% (%.2f CPUs)\n", msg_num(ev, "percent", 100),
-		msg_num(ev, "cpus", 0));
+	const char *how = strcmp(msg_str(ev, "by", ""), "freezer") ? "" : ", frozen in turns";
+
+	fprintf(d->out, "  slowed down to %.0f %% (%.2f CPUs%s)\n", msg_num(ev, "percent", 100),
+		msg_num(ev, "cpus", 0), how);
 }
 
 static void settled(struct display *d, const json_t *ev)

@@ -19,6 +19,9 @@ void session_full_speed(struct session *s)
 {
 	if (s->throttle)
 		throttle_lift(s->throttle);
+	/* Where its processes are is looked at in the freeze: they are at home again by then. */
+	if (s->opt.state.cgroups != CGROUPS_IGNORE)
+		throttle_free(TAKE_PTR(s->throttle));
 }
 
 void session_count(struct session *s)
@@ -61,7 +64,7 @@ static void slow_down(struct session *s, struct converge_policy *p)
 {
 	struct error why = ERROR_INIT;
 	double full = s->throttle ? throttle_full(s->throttle) : 0;
-	int r = s->throttle ? 0 : throttle_new(&s->throttle, s->tree, &why);
+	int r = s->throttle ? 0 : throttle_new(&s->throttle, s->tree, !s->opt.freeze_cgroup, &why);
 
 	if (r >= 0 && !full) {
 		full = throttle_full(s->throttle);
@@ -78,8 +81,9 @@ static void slow_down(struct session *s, struct converge_policy *p)
 	}
 	p->throttled = true;
 	p->since = s->n_rounds;
-	events_emit(s->events, json_pack("{s:s,s:f,s:f}", "event", "throttle", "cpus", p->cpus, "percent",
-					 100 * p->cpus / full));
+	events_emit(s->events,
+		    json_pack("{s:s,s:f,s:f,s:s}", "event", "throttle", "cpus", p->cpus, "percent",
+			      100 * p->cpus / full, "by", throttle_freezes(s->throttle) ? "freezer" : "cpu"));
 }
 
 /* Pages are no part of the downtime then, but for those that are never left behind. */

@@ -187,7 +187,7 @@ case_undone() {
 	in_a "$ferry" restore -D "$dir/images" -d --manage-cgroups --action-script "$dir/kill"
 	[ "$rc" != 0 ] || fail "it was not killed"
 	within 10 empty A || fail "something is left after the kill"
-	within 20 no_groups "$name" || fail "a group is left after the kill"
+	within 60 no_groups "$name" || fail "a group is left after the kill"
 	make_groups "$name"
 	set_values "$name" 2
 	for d in $dirs; do

@@ -13,10 +13,20 @@ hot_pair() {
 	start "${1:-hot}"
 	take_snapshot proc.before
 	cgroups >"$dir/cgroups.before"
+	own=ferry-throttle-$pid-$(host_run A awk '{ sub(/.*\) /, ""); print $20 }' "/proc/$pid/stat")
+	trap 'let_go; host_down' EXIT
 }
 
 cgroups() { host_run A sh -c 'cat /proc/$0/cgroup' "$pid"; }
-own_cgroup() { find /sys/fs/cgroup -type d -name "ferry-throttle-*" 2>/dev/null | grep -c "ferry-throttle-$pid\$"; }
+own_cgroup() { find /sys/fs/cgroup -type d -name "$own" 2>/dev/null | wc -l; }
+# What a failed case has left frozen could not even be killed.
+let_go() {
+	local d
+	for d in $(find /sys/fs/cgroup -type d -name "$own" 2>/dev/null); do
+		[ ! -e "$d/freezer.state" ] || echo THAWED >"$d/freezer.state"
+		[ ! -e "$d/cgroup.freeze" ] || echo 0 >"$d/cgroup.freeze"
+	done
+}
 events() { grep -c "\"event\":\"$1\"" "$dir/out"; }
 value() { sed -n "s/.*\"event\":\"$1\".*\"$2\":\([0-9.]*\).*/\1/p" "$dir/out" | tail -n 1; }
 
@@ -141,4 +151,56 @@ case_throttle_killed() {
 	finish A
 }
 
-run_cases "stop abort other-names max-downtime max-downtime-exceeded time-limit max-rounds throttle throttle-cancelled throttle-killed" "$@"
+# Without a CPU controller: it is frozen in turns, by the freezer of version 1, or of version 2 where that is not there, either.
+no_controller() {
+	local c
+	for c; do
+		host_run A awk -v c=",$c," '$0 ~ / - cgroup / && ("," $NF ",") ~ c { print $5 }' /proc/self/mountinfo | while read -r c; do
+			host_run A umount -l "$c"
+		done
+	done
+	host_run A grep -q ' - cgroup' /proc/self/mountinfo || skip "no other cgroups here"
+	! host_run A awk '$0 ~ / - cgroup2 /' /proc/self/mountinfo | grep -q . || [ ! -e /sys/fs/cgroup/cgroup.controllers ] ||
+		! grep -qw cpu /sys/fs/cgroup/cgroup.controllers || skip "the CPU controller is of version 2"
+}
+freezes() { sed -n 's/.*"event":"throttle".*"by":"\([a-z]*\)".*/\1/p' "$dir/out" | sort -u; }
+case_throttle_frozen() {
+	hot_pair
+	no_controller cpu freezer
+	must_work "$ferry" migrate "$pid" --to 192.0.2.2 --insecure $throttle_options --manage-cgroups
+	# It was looked at when it was at home again
+	host_run B cat "/proc/$pid/cgroup" | diff "$dir/cgroups.before" - >"$dir/proc.diff" || fail "it has arrived in other cgroups: $(grep '^>' "$dir/proc.diff" | head -n 1)"
+	[ "$(freezes)" = freezer ] || fail "slowed down by '$(freezes)'"
+	[ "$(own_cgroup)" = 0 ] || fail "its cgroup is left behind"
+	finish B
+}
+
+# Processes of ferry: the command, its worker, the guard, and the one that freezes. Those two alone: the worker sees to it.
+case_throttle_frozen_killed() {
+	local who
+	hot_pair
+	no_controller cpu
+	for who in 4p 3,4p all; do
+		slowed_migration
+		[ "$(freezes)" = freezer ] || fail "slowed down by '$(freezes)'"
+		case $who in
+		all) host_run A kill -9 $(ferry_pids | sed -n 1,2p) ;;
+		*) host_run A kill -9 $(ferry_pids | sed -n "$who") ;;
+		esac
+		[ $who = all ] || host_run A "$ferry" cancel "$pid"
+		wait $migration
+		within 30 back_home || fail "process $who of ferry was killed: the target is still slowed down"
+		alive A || fail "the target is gone"
+		within 30 eval '[ -z "$(ferry_pids)" ]' || fail "a process of ferry is left"
+		within 30 goes_on || fail "process $who of ferry was killed: the target does not run any more"
+	done
+	untouched 10
+	finish A
+}
+used() { host_run A awk '{ sub(/.*\) /, ""); print $12 + $13 }' "/proc/$pid/stat"; }
+goes_on() {
+	[ -n "${used_before:-}" ] || used_before=$(used)
+	[ "$(used)" -gt "$used_before" ] && used_before=
+}
+
+run_cases "stop abort other-names max-downtime max-downtime-exceeded time-limit max-rounds throttle throttle-cancelled throttle-killed throttle-frozen throttle-frozen-killed" "$@"
