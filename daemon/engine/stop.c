@@ -30,8 +30,8 @@ int session_check_owner(struct session *s, struct error *e)
 
 #define QUEUE_MS 2000 /* how long for events of inotify that wait to be read */
 
-/* Until all stand still, and no inotify has events that cannot be taken along; if it has some all the time,
- * capturing its descriptor says so. */
+/* Until all stand still, and no inotify or fanotify has events that cannot be taken along; if an inotify has
+ * some all the time, capturing its descriptor says so. */
 static int freeze_tree(struct session *s, struct error *e)
 {
 	const struct freeze_options fo = {.freeze_cgroup = s->opt.freeze_cgroup,
@@ -47,11 +47,23 @@ static int freeze_tree(struct session *s, struct error *e)
 		int r = tree_freeze(s->tree, &fo, session_gone, s, e);
 
 		s->t_frozen = now_ns();
-		if (r < 0 || s->tree->procs[0]->state == PROCESS_ZOMBIE || s->t_frozen > until)
+		if (r < 0 || s->tree->procs[0]->state == PROCESS_ZOMBIE)
 			return r;
 		r = inotify_find_queued(&s->capture, &queues, e);
 		if (r < 0 || !queues.n)
 			return r;
+		if (s->t_frozen > until) {
+			pid_t pid = queues.pid;
+			int fd = queues.fd;
+
+			inotify_queues_deinit(&queues);
+			return pid ? error_say(
+					     e, EAGAIN,
+					     "pid %d fd %d: fanotify events wait to be read, which cannot be "
+					     "moved: try again when they are read",
+					     pid, fd)
+				   : 0;
+		}
 		events_log(s->events, 3,
 			   "events of %zu inotify descriptors wait to be read: the target runs on", queues.n);
 		r = tree_thaw(s->tree, e);

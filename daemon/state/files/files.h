@@ -238,9 +238,12 @@ int files_open_flags(int flags);
 /* Of the frozen target, before anything of it is opened: refuse events that wait to be read. */
 int inotify_check_queues(struct capture *c, struct error *e);
 bool inotify_is(const char *link);
-struct inotify_queues { /* our copies of descriptors */
+bool fanotify_is(const char *link);
+struct inotify_queues { /* our copies of descriptors, those of fanotify too */
 	int *fds;
 	size_t n, cap;
+	pid_t pid; /* the first of fanotify, 0: none */
+	int fd;
 };
 /* Of the tree that has just been stopped: those with events that wait to be read. */
 int inotify_find_queued(struct capture *c, struct inotify_queues *ret, struct error *e);
@@ -293,5 +296,5 @@ void tcp_capture_free(struct capture *c);
 void tcp_rebuild_free(struct rebuild *r);
 void unix_rebuild_free(struct rebuild *r);
 extern const struct fd_type fd_regular, fd_ghost, fd_pipe, fd_fifo, fd_eventfd, fd_epoll, fd_timerfd,
-	fd_signalfd, fd_memfd, fd_userfaultfd, fd_pidfd, fd_inotify, fd_tty, fd_unix, fd_inet, fd_external,
-	fd_bpf_map, fd_mqueue, fd_dgram, fd_packet, fd_netlink, fd_io_uring, fd_refused;
+	fd_signalfd, fd_memfd, fd_userfaultfd, fd_pidfd, fd_inotify, fd_fanotify, fd_tty, fd_unix, fd_inet,
+	fd_external, fd_bpf_map, fd_mqueue, fd_dgram, fd_packet, fd_netlink, fd_io_uring, fd_refused;

@@ -31,6 +31,34 @@ struct inode_paths {
 	size_t n, cap;
 };
 
+static bool hex_bytes(const char *text, uint8_t *to, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		unsigned v;
+
+		if (sscanf(text + (size_t)i * 2, "%2x", &v) != 1)
+			return false;
+		to[i] = (uint8_t)v;
+	}
+	return true;
+}
+
+bool inode_name_handle(const char *line, struct inode_name *n)
+{
+	const char *handle = strstr(line, "fhandle-bytes:"), *end = strchr(line, '\n');
+	unsigned bytes, type;
+	int at = 0;
+
+	if (!handle || (end && handle > end))
+		return true;
+	if (sscanf(handle, "fhandle-bytes:%x fhandle-type:%x f_handle:%n", &bytes, &type, &at) != 2 || !at ||
+	    bytes > sizeof(n->handle) || strspn(handle + at, "0123456789abcdef") < (size_t)bytes * 2)
+		return false;
+	n->handle_bytes = bytes;
+	n->handle_type = (int)type;
+	return hex_bytes(handle + at, n->handle, bytes);
+}
+
 void inode_paths_free(struct inode_paths *p)
 {
 	for (size_t i = 0; p && i < p->n; i++)

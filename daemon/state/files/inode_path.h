@@ -15,6 +15,10 @@ struct inode_name {
 	unsigned handle_bytes; /* 0: none */
 };
 
+/* The handle in a line of fdinfo ("fhandle-bytes:8 fhandle-type:1 f_handle:..."), if it has one; false: it
+ * makes no sense. */
+bool inode_name_handle(const char *line, struct inode_name *n);
+
 struct inode_paths; /* those that were found: a name is looked up once */
 void inode_paths_free(struct inode_paths *p);
 /* @may_search: go through directories if need be (not while the target is frozen). *ret is malloc'ed.

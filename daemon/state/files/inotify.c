@@ -42,24 +42,12 @@ static bool inotify_match(const struct fd_facts *f)
 	return inotify_is(f->link);
 }
 
-static bool hex_bytes(const char *text, uint8_t *to, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++) {
-		unsigned v;
-
-		if (sscanf(text + (size_t)i * 2, "%2x", &v) != 1)
-			return false;
-		to[i] = (uint8_t)v;
-	}
-	return true;
-}
-
 /* "inotify wd:1 ino:e sdev:800013 mask:800afce ignored_mask:0 fhandle-bytes:8 fhandle-type:1 f_handle:..." */
 static bool parse_line(const char *line, struct watch *w)
 {
 	unsigned long long ino;
-	unsigned dev, mask, bytes, type, ignored;
-	int wd, at = 0;
+	unsigned dev, mask, ignored;
+	int wd;
 
 	*w = (struct watch){0};
 	/* The numbers are of the kernel: none is signed but wd, which is never negative. */
@@ -70,17 +58,7 @@ static bool parse_line(const char *line, struct watch *w)
 	w->mask = mask;
 	w->inode.ino = ino;
 	w->inode.dev = makedev(dev >> 20, dev & 0xfffff);
-	const char *handle = strstr(line, "fhandle-bytes:");
-	const char *end = strchr(line, '\n');
-
-	if (!handle || (end && handle > end))
-		return true;
-	if (sscanf(handle, "fhandle-bytes:%x fhandle-type:%x f_handle:%n", &bytes, &type, &at) != 2 || !at ||
-	    bytes > sizeof(w->inode.handle) || strspn(handle + at, "0123456789abcdef") < (size_t)bytes * 2)
-		return false;
-	w->inode.handle_bytes = bytes;
-	w->inode.handle_type = (int)type;
-	return hex_bytes(handle + at, w->inode.handle, bytes);
+	return inode_name_handle(line, &w->inode);
 }
 
 static int add_watch(struct capture *c, const struct fd_facts *f, const struct watch *w, Ferry__Inotify *m,

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Events of an inotify that wait to be read when the tree has just been stopped: they cannot be taken along
- * (inotify.c), but their reader will have read them a moment later.  So the tree runs on until the queues are
- * empty, which our copies of the descriptors tell, and is stopped again.
+ * Events of an inotify or fanotify that wait to be read when the tree has just been stopped: they cannot be
+ * taken along (inotify.c), but their reader will have read them a moment later.  So the tree runs on until
+ * the queues are empty, which our copies of the descriptors tell, and is stopped again.
  */
-#include <errno.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <time.h>
 
@@ -20,6 +20,11 @@ static bool is_empty(int fd)
 	return ioctl(fd, FIONREAD, &queued) < 0 || !queued;
 }
 
+bool fanotify_is(const char *link)
+{
+	return !strcmp(link, "anon_inode:[fanotify]");
+}
+
 int inotify_find_queued(struct capture *c, struct inotify_queues *ret, struct error *e)
 {
 	struct files_capture *f = files_capture_of(c);
@@ -30,17 +35,23 @@ int inotify_find_queued(struct capture *c, struct inotify_queues *ret, struct er
 	for (size_t i = 0; i < c->tree->n && r >= 0; i++) {
 		struct fd_table *t;
 
-		if (c->tree->procs[i]->data && c->tree->procs[i]->state != PROCESS_ZOMBIE)
+		if (c->tree->procs[i]->state != PROCESS_ZOMBIE)
 			r = files_table_of(c, c->tree->procs[i], &t, e);
 	}
 	for (size_t i = 0; i < f->n && r >= 0; i++) {
-		if (!f->ofds[i].link || !inotify_is(f->ofds[i].link))
+		const struct ofd *o = &f->ofds[i];
+
+		if (!o->link || (!inotify_is(o->link) && !fanotify_is(o->link)))
 			continue;
-		cleanup_close int copy = files_copy_of(c, &f->ofds[i], e);
+		cleanup_close int copy = files_copy_of(c, o, e);
 
 		r = copy < 0 ? copy : 0;
 		if (r < 0 || is_empty(copy))
 			continue;
+		if (!ret->pid && fanotify_is(o->link)) {
+			ret->pid = o->seen_pid;
+			ret->fd = o->seen_fd;
+		}
 		FILES_GROW(ret->fds, ret->n, ret->cap);
 		ret->fds[ret->n++] = TAKE_FD(copy);
 	}

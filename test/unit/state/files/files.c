@@ -162,7 +162,7 @@ static void lost_name_setup(int k)
 static void fanotify_setup(int k)
 {
 	(void)k;
-	MUST(fanotify_init(FAN_CLASS_NOTIF, O_RDONLY) == 0);
+	MUST(fanotify_init(FAN_CLASS_CONTENT, O_RDONLY) == 0);
 }
 
 static int outside_master = -1;
