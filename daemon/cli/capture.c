@@ -73,6 +73,8 @@ int capture_init(struct cli *c, enum chain_op op, struct chain_request *ret, str
 				 c->verb->name);
 	int r = cli_target(c, &pid, e);
 
+	if (r == 0)
+		r = cli_check_empty_ns(c, e);
 	if (r < 0)
 		return r;
 	make_absolute(&c->o.freeze_cgroup);

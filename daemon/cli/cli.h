@@ -63,3 +63,8 @@ char *cli_lazy_state(const struct cli *c);
 int cli_target(const struct cli *c, pid_t *ret, struct error *e);
 /* --manage-cgroups and --cgroup-root, for cli_state_options(). */
 int cli_parse_cgroups(struct cli *c, struct error *e);
+/* --join-ns, --empty-ns: into the namespaces of the tree to be restored; for scripts of the steps
+ * setup-namespaces and post-setup-namespaces the process in them is this one. */
+struct script;
+int cli_check_empty_ns(const struct cli *c, struct error *e);
+int cli_enter_namespaces(const struct cli *c, const struct script *s, struct error *e);

@@ -125,6 +125,8 @@ int verb_restore(struct cli *c, struct error *e)
 	worker_signals();
 	r = script_run(&script, "pre-restore", 0, e);
 	if (r == 0)
+		r = cli_enter_namespaces(c, &script, e);
+	if (r == 0)
 		r = restore_from_dir(dirfd, &o, &c->events, &root, e);
 	lazy_end(&l);
 	default_signals();

@@ -134,6 +134,10 @@ static const struct opt rows[] = {
 	 0, 0, NULL,
 	 "of the hierarchy of these controllers, or of any: dump: the group that the others are relative to; "
 	 "restore, migrate: the one that it becomes"},
+	{"join-ns", 0, OPT_LIST, ANY | OPT_COMMAND, VERB_RESTORE, AT(join_ns), "NS:PATH", NULL, 0, 0, NULL,
+	 "the tree shall live in that namespace: net, ipc or uts"},
+	{"empty-ns", 0, OPT_STRING, ANY, VERB_DUMP | VERB_RESTORE, AT(empty_ns), "NS", NULL, 0, 0, NULL,
+	 "restore: in a network namespace (net) of its own, with nothing in it; dump: without effect"},
 
 	{"interval", 0, OPT_TIME, 0, VERB_TRACK, AT(interval), "TIME", "1s", 10, 3600000, NULL,
 	 "look so often"},
@@ -208,9 +212,6 @@ static const struct opt rows[] = {
 	ACCEPT("tls-no-cn-verify", OPT_FLAG),
 	REFUSE("tls", OPT_FLAG, 0, "a page server is reached in plain TCP; ferry migrate encrypts"),
 	REFUSE("ext-mount-map", OPT_STRING, VERB_DUMP | VERB_RESTORE, "mounts are not captured"),
-	REFUSE("empty-ns", OPT_STRING, VERB_DUMP | VERB_RESTORE, "namespaces are not captured"),
-	REFUSE("join-ns", OPT_STRING, VERB_RESTORE,
-	       "run ferry restore inside of the namespace, by nsenter(1)"),
 	REFUSE("lsm-profile", OPT_STRING, VERB_RESTORE, "security labels are not captured"),
 };
 

@@ -13,7 +13,7 @@ struct cli_options {
 
 	int64_t tree;
 	bool leave_running, leave_stopped;
-	char *prev_images_dir, *freeze_cgroup, *root, *action_script, *manage_cgroups;
+	char *prev_images_dir, *freeze_cgroup, *root, *action_script, *manage_cgroups, *empty_ns;
 	int64_t timeout, max_rounds, downtime, max_downtime, time_limit, post_copy, streams;
 	uint64_t max_bandwidth, ghost_limit;
 	char *backend, *on_stall, *compress;
@@ -33,7 +33,7 @@ struct cli_options {
 	char *to, *keys, *fingerprint, *grant;
 	bool insecure, yes, here, there, force;
 
-	struct opt_list feature, external, inherit_fd, cgroup_root;
+	struct opt_list feature, external, inherit_fd, cgroup_root, join_ns;
 };
 
 extern const struct opt_table cli_table;

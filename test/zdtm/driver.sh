@@ -381,17 +381,50 @@ case_refused() {
 	setup
 	start empty
 	take_snapshot proc.before
-	for option in '--ext-mount-map auto' '--empty-ns net' --tls; do
+	for option in '--ext-mount-map auto' --tls; do
 		name=${option%% *}
 		must_fail "^Error: ${name%%=*}.* not supported" "$criu" dump -t "$pid" -D "$dir/images" $option
 	done
 	untouched
-	for option in '--join-ns net:/x' '--lsm-profile selinux:x'; do
+	for option in '--lsm-profile selinux:x'; do
 		must_fail "^Error: ${option%% *} is not supported: " "$criu" restore -D "$dir/images" $option
 	done
 	must_fail 'dedup' "$criu" dedup -D "$dir/images"
 	finish A
 }
+
+# net_of PID: its network namespace
+net_of() { host_run A readlink "/proc/$1/ns/net"; }
+
+# A network that others have made, and an empty one that a script sets up.
+case_namespaces() {
+	setup
+	start ${1:-tcp-listen}
+	must_fail '^Error: --empty-ns pid: ' "$criu" dump -t "$pid" -D "$dir/images" --empty-ns pid
+	must_work "$criu" dump -t "$pid" -D "$dir/images" -o dump.log --empty-ns net
+	gone
+	must_fail '^Error: --join-ns net: it has the form' "$criu" restore -d -D "$dir/images" --join-ns net
+	must_fail '^Error: --join-ns pid:/proc/1/ns/pid: .*nsenter' "$criu" restore -d -D "$dir/images" --join-ns pid:/proc/1/ns/pid
+	must_fail '^Error: --join-ns: open /no/such/thing: ' "$criu" restore -d -D "$dir/images" --join-ns net:/no/such/thing
+	must_fail '^Error: --join-ns: /proc/1/ns/uts is no net namespace' "$criu" restore -d -D "$dir/images" --join-ns net:/proc/1/ns/uts
+	host_run A unshare --net sh -c 'ip link set lo up; echo $$ >"$1"; exec sleep 1000' sh "$dir/other" </dev/null >/dev/null 2>&1 &
+	within 10 test -s "$dir/other" || fail "no other network"
+	read -r other <"$dir/other"
+	must_work "$criu" restore -d -D "$dir/images" -o restore.log --join-ns "net:/proc/$other/ns/net"
+	[ "$(net_of "$pid")" = "$(net_of "$other")" ] || fail "it is in $(net_of "$pid"), not in $(net_of "$other")"
+	! [ "$(net_of "$pid")" = "$(net_of 1)" ] || fail "there is only one network"
+	must_fail "network" "$criu" dump -t "$pid" -D "$dir/images" -o dump.log
+	host_run A kill -9 "$pid"
+	within 10 gone_now || fail "it does not end"
+	printf '#!/bin/sh\necho $CRTOOLS_SCRIPT_ACTION >>%s/steps\n[ $CRTOOLS_SCRIPT_ACTION != setup-namespaces ] || nsenter -t $CRTOOLS_INIT_PID -n ip link set lo up\n' "$dir" >"$dir/script"
+	chmod 755 "$dir/script"
+	must_work "$criu" restore -d -D "$dir/images" -o restore.log --empty-ns net --action-script "$dir/script"
+	[ "$(head -n 3 "$dir/steps" | tr '\n' ' ')" = "pre-restore setup-namespaces post-setup-namespaces " ] || fail "the steps were $(tr '\n' ' ' <"$dir/steps")"
+	case $(net_of "$pid") in "$(net_of 1)" | "$(net_of "$other")" | "") fail "it is in $(net_of "$pid")" ;; esac
+	host_run A kill -9 "$other"
+	finish A
+}
+gone_now() { ! alive A; }
 
 case_check_features() {
 	setup

@@ -115,7 +115,7 @@ static void scripts_calls(void **state)
 
 static void unsupported(void **state)
 {
-	static const char *const words[] = {"--tls", "--ext-mount-map=auto", "--empty-ns=net"};
+	static const char *const words[] = {"--tls", "--ext-mount-map=auto"};
 	struct error e;
 	struct cli c;
 
