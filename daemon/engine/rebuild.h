@@ -29,6 +29,7 @@ struct restore {
 	size_t n_lazy;
 	struct lazy_object *lazy_objects; /* shared memory of which pages are missing */
 	size_t n_lazy_objects;
+	uint64_t announced; /* of allowance.c: memory that the source says it has */
 	uint64_t untold,
 		room; /* of allowance.c: bytes that came since the last look, and that there was room for */
 	uint64_t sequence_pages;

@@ -17,10 +17,16 @@
 struct restore;
 struct pager;
 
+struct allowance_table;
+
 /* 0: any. */
 struct restore_limits {
 	uint64_t memory; /* bytes: private memory of each process, and shared memory once */
 	uint64_t tasks;  /* processes and threads */
+	/* Shared with other rebuilds for the same peer (engine/allowance.h); NULL: each has all of it. */
+	struct allowance_table *table;
+	size_t slot;    /* this one's */
+	bool rehearsal; /* nothing is going to be taken */
 };
 
 struct restore_options {

@@ -568,6 +568,7 @@ int migrate_serve(int sock, const struct serve_options *o, const struct events *
 		return error_is(e) ? -e->code : -EIO;
 	}
 	a.link = &link;
+	allowance_claim(&o->limits, link.encrypted ? link.fingerprint : o->address);
 	if (allowed >= 0)
 		r = serve(&a, e);
 	urgent_end();

@@ -35,7 +35,8 @@ struct serve_options {
 	 * again, which waits some seconds for a change); or -errno: no. NULL: always. */
 	int (*admit)(void *ctx, struct error *e);
 	void *admit_ctx;
-	struct restore_limits limits; /* of each migration */
+	struct restore_limits limits; /* of one peer */
+	char address[64];             /* of the peer, which stands for it where it shows no key */
 	/* Called once, after the first round, while the target runs at its source: the processes that it will
 	 * be here, to be put where they belong. NULL: they stay. */
 	void (*place)(const char *uuid, const pid_t *pids, size_t n, const struct events *ev);

@@ -248,6 +248,7 @@ int rehearsal_serve(struct peer *p, const struct record *first, const struct res
 	x = hello_accept((const Ferry__PeerHello *)m, &o, e);
 	protobuf_c_message_free_unpacked(m, NULL);
 	o.limits = *l;
+	o.limits.rehearsal = true;
 	if (x >= 0)
 		x = restore_new(&r, &o, ev, e);
 	hello_fill(&h, host, "");

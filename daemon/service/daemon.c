@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 
 #include "base/util.h"
+#include "engine/allowance.h"
 #include "service/msg.h"
 #include "service/peers.h"
 
@@ -23,6 +24,8 @@
 struct service { /* what a worker gets */
 	const struct daemon_options *o;
 	int sock;
+	size_t slot; /* its place among the peers */
+	const char *name;
 };
 
 static void write_log(const struct daemon *d, int level, const struct log_about *about, const char *name,
@@ -74,6 +77,8 @@ static int serve(void *ctx, int sock, const struct events *ev, struct error *e)
 
 	o.admit = admission_wait;
 	o.admit_ctx = &door;
+	o.limits.slot = s->slot;
+	snprintf(o.address, sizeof(o.address), "%.*s", (int)strcspn(s->name, " "), s->name);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	return s->o->serve(s->sock, &o, ev, e);
@@ -159,6 +164,9 @@ static void start_peer(struct daemon *d, int sock, const char *name)
 	}
 	own_fds(d, own);
 	*free_one = (struct peer){.worker = WORKER_INIT};
+	s.slot = (size_t)(free_one - d->peers);
+	s.name = name;
+	allowance_table_clear(d->o->serve_options.limits.table, s.slot);
 	snprintf(free_one->name, sizeof(free_one->name), "%s", name);
 	status_init(&free_one->status, "receive", 0);
 	if (worker_start(&free_one->worker, serve, &s, d->o->log_level, own, &e) < 0) {
@@ -372,6 +380,7 @@ static void end_peer(struct daemon *d, struct peer *p, int status)
 		close(p->worker.pidfd);
 	p->worker = (struct worker)WORKER_INIT;
 	if (p != &d->heir) {
+		allowance_table_clear(d->o->serve_options.limits.table, (size_t)(p - d->peers));
 		d->n_peers--;
 		update_queue(d);
 	}
@@ -512,6 +521,9 @@ int daemon_run(struct daemon_options *o, const int *listeners, size_t n, int con
 	for (size_t i = 0; i < n; i++)
 		fcntl(listeners[i], F_SETFL, fcntl(listeners[i], F_GETFL) | O_NONBLOCK);
 	d.peers = xcalloc(o->max_peers, sizeof(*d.peers));
+	o->serve_options.limits.table = allowance_table_new(o->max_peers);
+	if (!o->serve_options.limits.table)
+		daemon_say(&d, 1, "what peers may take is counted for each migration: %s", strerror(errno));
 	cleanup_free struct pollfd *p =
 		xcalloc(3 + n + o->max_peers + WAITING_MAX + MONITOR_MAX + ERRANDS_MAX, sizeof(*p));
 	for (size_t i = 0; i < ERRANDS_MAX; i++)

@@ -48,9 +48,9 @@ static const struct opt rows[] = {
 	{"max-queue", 0, OPT_INT, 0, 0, AT(max_queue), "N", "32", 0, 500, "migrations",
 	 "let so many wait; more are refused"},
 	{"max-peer-memory", 0, OPT_SIZE, 0, 0, AT(max_peer_memory), "SIZE", NULL, 0, 0, "bytes, 0: any",
-	 "let each migration of a peer take so much memory here; one of a larger program is refused"},
+	 "let what comes from one peer at a time take so much memory here; what is larger is refused"},
 	{"max-peer-processes", 0, OPT_INT, 0, 0, AT(max_peer_processes), "N", NULL, 0, 1 << 22,
-	 "processes and threads, 0: any", "let each migration of a peer take so many of them here"},
+	 "processes and threads, 0: any", "let what comes from one peer at a time have so many of them"},
 	{"first-byte", 0, OPT_INT, 0, 0, AT(first_byte), "S", "10", 1, 3600, "s",
 	 "drop a peer that says nothing for so long"},
 	{"metrics", 0, OPT_STRING, 0, 0, AT(metrics), "WHERE", NULL, 0, 0, NULL,
@@ -233,8 +233,8 @@ static struct {
 static void apply(const struct ferryd_options *o, struct daemon_options *d)
 {
 	d->admission = (struct admission_limits){(unsigned)o->max_migrations, (unsigned)o->max_queue};
-	d->serve_options.limits =
-		(struct restore_limits){o->max_peer_memory, (uint64_t)o->max_peer_processes};
+	d->serve_options.limits.memory = o->max_peer_memory;
+	d->serve_options.limits.tasks = (uint64_t)o->max_peer_processes;
 	d->max_per_host = (unsigned)o->max_per_host;
 	d->first_byte_ms = (int)o->first_byte * 1000;
 	d->log_level = (int)o->verbosity;

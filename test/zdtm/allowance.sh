@@ -69,4 +69,28 @@ case_reload() {
 	finish B
 }
 
-run_cases "announced counted enough processes reload" "$@"
+# Two at a time share what one peer may take: the first one stands still until it may go on.
+case_sum() {
+	local first first_pid first_test
+	pair threads --max-peer-processes 12 # of which it has 9
+	printf '#!/bin/sh\n[ "$CRTOOLS_SCRIPT_ACTION" != network-lock ] || { : >"%s/stands"; while [ ! -e "%s/on" ]; do sleep 0.05; done; }\n' "$dir" "$dir" >"$dir/hold"
+	chmod +x "$dir/hold"
+	first_pid=$pid first_test=$test
+	host_run A timeout -k 2 80 "$ferry" migrate "$pid" --to 192.0.2.2 --insecure --action-script "$dir/hold" </dev/null >"$dir/first.out" 2>&1 &
+	first=$!
+	within 60 test -e "$dir/stands" || fail "the first one never stands: $(tail -n 1 "$dir/first.out")"
+	start mixture
+	# Without the first one there would be room
+	must_fail 'has [0-9]+ processes and threads beside 9 of what else comes from this peer, and this host takes 12' "$ferry" migrate "$pid" --to 192.0.2.2 --insecure
+	alive A || fail "the second one has gone"
+	: >"$dir/on"
+	wait $first || fail "the first one did not move: $(tail -n 1 "$dir/first.out")"
+	within 10 only_the_daemon || fail "its worker does not end"
+	must_work "$ferry" migrate "$pid" --to 192.0.2.2 --insecure
+	finish B
+	pid=$first_pid test=$first_test
+	finish B
+}
+only_the_daemon() { [ "$(host_run B sh -c 'cat /proc/[0-9]*/comm' 2>/dev/null | grep -c '^ferryd$')" = 1 ]; }
+
+run_cases "announced counted enough processes reload sum" "$@"
