@@ -87,7 +87,7 @@ int subject_start(struct subject *s, const struct way_info *way, const char *cgr
 	struct control c = {0};
 
 	*s = (struct subject){.way = way, .mem = -1, .helper_mem = -1, .helper = -1};
-	s->pid = run(cgroup && (way->flags & WAY_PRESSURE) ? caged : plain);
+	s->pid = run(cgroup ? caged : plain);
 	if (s->pid < 0)
 		return s->pid;
 	if (!wait_ready(s->pid, &s->mem, &c)) {
