@@ -49,7 +49,7 @@ there() {
 there sbin/ferry sbin/ferryd "$libdir/ferry/parasite.bin" "$libdir/ferry/backends/*.so" include/ferry/dirty_backend.h \
 	share/bash-completion/completions/ferry share/zsh/site-functions/_ferry \
 	share/bash-completion/completions/ferryd share/zsh/site-functions/_ferryd \
-	"lib/systemd/system/ferryd.service" "share/man/man1/ferry.1*" "share/man/man8/ferryd.8*" "share/man/man5/ferryd.conf.5*"
+	"lib/systemd/system/ferryd.service" "share/man/man1/ferry.1*" "share/man/man8/ferryd.8*" "share/man/man5/ferryd.conf.5*" "share/man/man5/ferry-images.5*"
 # Each verb that works has a page, and each option that it shows is in it.
 for verb in $("$root/sbin/ferry" --help | sed -n 's/^  \([a-z-]*\) .*/\1/p' | grep -vx dedup); do
 	page=$root/share/man/man1/ferry-$verb.1
