@@ -169,15 +169,31 @@ case_post_copy_source_killed() {
 	within 5 no_tables || fail "tables are left: $(tables A) $(tables B)"
 }
 
+# Until the client sends again what has no answer: that comes while the server is frozen.
+sent_again_in_freeze() {
+	local before
+	within 30 test -e "$dir/script.now"
+	before=$(retransmissions)
+	within 20 more_sent_again "$before"
+	local r=$?
+	: >"$dir/script.go"
+	return $r
+}
+more_sent_again() { [ "$(retransmissions)" -gt "$1" ]; }
+
 # An error at the very end: everything goes on as before.
 case_abort() {
 	local i
 	all_up
-	printf '#!/bin/sh\n[ "$CRTOOLS_SCRIPT_ACTION" != post-dump ]\n' >"$dir/script"
+	printf '#!/bin/sh\n[ "$CRTOOLS_SCRIPT_ACTION" != post-dump ] || { echo >"$0.now"; while [ ! -e "$0.go" ]; do sleep 0.02; done; exit 1; }\n' >"$dir/script"
 	chmod 755 "$dir/script"
 	for i in 1 2 3; do
+		rm -f "$dir/script.now" "$dir/script.go"
+		sent_again_in_freeze &
 		migrate A 192.0.2.2 --action-script "$dir/script"
+		wait $! || fail "nothing came while the server was frozen"
 		[ $rc != 0 ] || fail "the migration should have failed"
+		grep -q '[1-9][0-9]* of [0-9]* packets that came meanwhile handed in' "$dir/migrate.log" || fail "no packet was handed in"
 		alive A || fail "the server is gone"
 		client_is_well
 		has_address A || fail "the address is gone"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * At the source the rules that drop a packet send a copy of it to a group of nfnetlink_log, which is a socket
- * of ours.  At the destination it is sent by a raw socket, to an address that is one of this host: the kernel
- * delivers it through the loopback interface as if it had come from the peer.
+ * of ours.  Where the connection goes on it is sent by a raw socket, to an address that is one of this host:
+ * the kernel delivers it through the loopback interface as if it had come from the peer.
  *
  * Checksums: a packet may come from another container of the same machine, or may have been put together by
  * the receiving side of the network card, and has only the part of the checksum then that a card would
@@ -257,4 +257,13 @@ size_t packets_put(struct packets_raw *raw, const ProtobufCBinaryData *list, siz
 		if (parse(&list[i], &p) && belongs(&p, v, n_v) && complete_checksum(&p))
 			done += p.tuple.six ? send6(raw, &list[i], &p) : send4(raw, &list[i], &p);
 	return done;
+}
+
+void packets_raw_close(struct packets_raw *raw)
+{
+	if (raw->v4 >= 0)
+		close(raw->v4);
+	if (raw->v6 >= 0)
+		close(raw->v6);
+	*raw = (struct packets_raw)PACKETS_RAW_INIT;
 }

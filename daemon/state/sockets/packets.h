@@ -16,7 +16,7 @@ void packets_free(struct packets *p);
 /* What has come since the last time, appended; each malloc'ed, as is the list. */
 void packets_take(struct packets *p, ProtobufCBinaryData **list, size_t *n);
 
-/* Destination: hand in those that belong to one of @v, with @raw (packets_raw()). Returns how many. */
+/* Where the connections go on: hand in those that belong to one of @v, with @raw. Returns how many. */
 struct packets_raw {
 	int v4, v6; /* -1: not made yet */
 };
@@ -26,3 +26,4 @@ struct packets_raw {
 	}
 size_t packets_put(struct packets_raw *raw, const ProtobufCBinaryData *list, size_t n,
 		   const struct hold_tuple *v, size_t n_v);
+void packets_raw_close(struct packets_raw *raw);

@@ -332,6 +332,25 @@ int tcp_silence(struct capture *c, struct error *e)
 	return first;
 }
 
+/* It goes on here: what has come meanwhile comes now. */
+static void hand_in(struct capture *c, struct tcp_source *t)
+{
+	struct packets_raw raw = PACKETS_RAW_INIT;
+	ProtobufCBinaryData *list = NULL;
+	size_t n = 0;
+
+	packets_take(t->packets, &list, &n);
+	if (n) {
+		size_t done = packets_put(&raw, list, n, t->tuples, t->n);
+
+		events_log(c->events, 3, "%zu of %zu packets that came meanwhile handed in", done, n);
+	}
+	packets_raw_close(&raw);
+	for (size_t i = 0; i < n; i++)
+		free(list[i].data);
+	free(list);
+}
+
 int tcp_undo(struct capture *c, struct error *e)
 {
 	struct tcp_source *t = c->tcp;
@@ -348,6 +367,8 @@ int tcp_undo(struct capture *c, struct error *e)
 	}
 	int clear = hold_clear(t->hold, e);
 
+	if (clear >= 0)
+		hand_in(c, t);
 	t->n = 0;
 	t->parted = t->holding = false;
 	index_map_deinit(&t->by_ino);

@@ -90,10 +90,7 @@ void tcp_rebuild_free(struct rebuild *r)
 	for (size_t i = 0; i < d->n_packets; i++)
 		free(d->packets[i].data);
 	free(d->packets);
-	if (d->raw.v4 >= 0)
-		close(d->raw.v4);
-	if (d->raw.v6 >= 0)
-		close(d->raw.v6);
+	packets_raw_close(&d->raw);
 	hold_free(d->hold);
 	free(d->v);
 	free(d);
