@@ -19,7 +19,7 @@ find_hierarchies() {
 		[ -n "$point" ] && dirs+=$point$'\n'
 	done </proc/self/cgroup
 	name=ferry-cgroups-$BASHPID
-	trap 'host_down; within 10 clear_groups' EXIT
+	trap 'host_down; within 30 clear_groups' EXIT
 	[ -n "$dirs" ] || skip "no cgroups here"
 }
 
@@ -109,8 +109,8 @@ start_in_groups() {
 dump() {
 	mkdir "$dir/images"
 	must_work "$ferry" dump -t "$pid" -D "$dir/images" -o dump.log -v4 "$@"
-	within 10 empty A || fail "something is left after the dump"
-	within 10 clear_groups || fail "the groups of the dump are still in use"
+	within 30 empty A || fail "something is left after the dump"
+	within 30 clear_groups || fail "the groups of the dump are still in use"
 }
 
 # restored [NAME]: in the same places
@@ -123,7 +123,7 @@ only_tree() { [ "$(host_pids A)" = "$tree" ]; }
 
 end_tree() {
 	host_run A kill -9 $tree 2>/dev/null
-	within 10 empty A || fail "the tree does not die"
+	within 30 empty A || fail "the tree does not die"
 }
 
 case_modes() {
@@ -138,7 +138,7 @@ case_modes() {
 		restored
 		check_values "$name" 1
 		end_tree
-		within 10 clear_groups || fail "the groups are still in use"
+		within 30 clear_groups || fail "the groups are still in use"
 	done
 	# All there, with other values
 	make_groups "$name"
@@ -182,11 +182,11 @@ case_undone() {
 	printf '#!/bin/sh\n[ $CRTOOLS_SCRIPT_ACTION != post-restore ] || kill -9 $PPID\n' >"$dir/kill"
 	chmod +x "$dir/refuse" "$dir/kill"
 	must_fail 'post-restore' "$ferry" restore -D "$dir/images" -d --manage-cgroups --action-script "$dir/refuse"
-	within 10 empty A || fail "something is left"
-	within 10 no_groups "$name" || fail "a group is left"
+	within 30 empty A || fail "something is left"
+	within 30 no_groups "$name" || fail "a group is left"
 	in_a "$ferry" restore -D "$dir/images" -d --manage-cgroups --action-script "$dir/kill"
 	[ "$rc" != 0 ] || fail "it was not killed"
-	within 10 empty A || fail "something is left after the kill"
+	within 30 empty A || fail "something is left after the kill"
 	within 60 no_groups "$name" || fail "a group is left after the kill"
 	make_groups "$name"
 	set_values "$name" 2
@@ -194,7 +194,7 @@ case_undone() {
 		rmdir "$d/$name/below"
 	done
 	must_fail 'post-restore' "$ferry" restore -D "$dir/images" -d --manage-cgroups=full --action-script "$dir/refuse"
-	within 10 no_groups "$name/below" || fail "the group below is left"
+	within 30 no_groups "$name/below" || fail "the group below is left"
 	for d in $dirs; do
 		value "$d/$name/pids.max" 2002
 		value "$d/$name/cpu.shares" 502

@@ -27,7 +27,7 @@
 struct cgroup_undo {
 	char *list;
 	size_t n;
-	int pipe; /* -1: the guard has gone */
+	int pipe; /* -1: the guard was told to keep all */
 	pid_t guard;
 };
 
@@ -188,32 +188,38 @@ bool cgroup_undo_has_made(const struct cgroup_undo *u, const char *dir)
 	return false;
 }
 
-/* Its end; for as long as there is somebody who waits for us. */
-static void part(struct cgroup_undo *u, unsigned pauses)
+/* For as long as there is somebody who waits for us. */
+static void wait_for_guard(struct cgroup_undo *u)
+{
+	unsigned us = 0;
+
+	while (waitpid(u->guard, NULL, WNOHANG) == 0 && us < OUR_PAUSES * PAUSE_US) {
+		usleep(1000);
+		us += 1000;
+	}
+}
+
+/* Its end is not waited for: the target stands still meanwhile. */
+void cgroup_undo_keep(struct cgroup_undo *u)
 {
 	if (u->pipe < 0)
 		return;
+	(void)write_full(u->pipe, "k", 1);
 	close(TAKE_FD(u->pipe));
-	while (waitpid(u->guard, NULL, WNOHANG) == 0 && pauses--)
-		usleep(PAUSE_US);
-}
-
-void cgroup_undo_keep(struct cgroup_undo *u)
-{
-	if (u->pipe >= 0)
-		(void)write_full(u->pipe, "k", 1);
-	part(u, OUR_PAUSES);
 }
 
 void cgroup_undo_free(struct cgroup_undo *u, bool undo)
 {
 	if (!u)
 		return;
+	bool kept = u->pipe < 0;
+
 	if (!undo)
 		cgroup_undo_keep(u);
-	else if (u->pipe >= 0)
-		part(u, OUR_PAUSES);
-	else
+	else if (!kept)
+		close(TAKE_FD(u->pipe));
+	wait_for_guard(u);
+	if (undo && kept)
 		undo_all(u->list, u->n, OUR_PAUSES);
 	free(u->list);
 	free(u);
