@@ -17,13 +17,16 @@ int capture_check_target(pid_t pid, struct error *e)
 
 static int connect_page_server(struct cli *c, struct chain_request *r, struct error *e)
 {
-	const struct link_options o = {.keys_dir = c->o.keys, .insecure = c->o.insecure};
+	struct link_options o;
 	struct link l;
+	int code = cli_link_options(c, &o, e);
 
+	if (code < 0)
+		return code;
 	if (!c->o.address || !c->o.port)
 		return error_say(e, EINVAL, "--page-server needs --address and --port");
 	cleanup_free char *to = cli_page_server(c);
-	int code = link_connect(to, &o, GRANT_PAGE_SERVE, &l, e);
+	code = link_connect(to, &o, GRANT_PAGE_SERVE, &l, e);
 
 	if (code >= 0 && l.beyond && !l.encrypted)
 		log_line(&c->log, 2, "the link to the page server is not encrypted (--insecure)");
@@ -43,8 +46,11 @@ static int serve_lazily(struct cli *c, struct chain_request *r, struct error *e)
 			e, EINVAL,
 			"with --lazy-pages the target stands still until its pages have been fetched: it "
 			"cannot be left running");
+	int code = cli_link_options(c, &r->link, e);
+
+	if (code < 0)
+		return code;
 	r->page_server = cli_listen(c, e);
-	r->link = (struct link_options){.keys_dir = c->o.keys, .insecure = c->o.insecure};
 	r->lazy = true;
 	return MIN(r->page_server, 0);
 }
@@ -81,6 +87,9 @@ int capture_init(struct cli *c, enum chain_op op, struct chain_request *ret, str
 	make_absolute(&c->o.root);
 	make_absolute(&c->o.action_script);
 	make_absolute(&c->o.keys);
+	make_absolute(&c->o.tls_cacert);
+	make_absolute(&c->o.tls_cert);
+	make_absolute(&c->o.tls_key);
 	cli_session_options(c, &ret->session);
 	r = cli_on_stall(c, &ret->session.on_stall, e);
 	if (r < 0)

@@ -59,6 +59,9 @@ int cli_background(struct cli *c, struct error *e);
 /* The socket at which "lazy-pages" waits for "restore --lazy-pages", and what both write down; malloc'ed. */
 char *cli_lazy_socket(const struct cli *c);
 char *cli_lazy_state(const struct cli *c);
+/* How page servers are talked to. */
+struct link_options;
+int cli_link_options(const struct cli *c, struct link_options *ret, struct error *e);
 /* A pid from an operand or from --tree; with --owner only one of his. */
 int cli_target(const struct cli *c, pid_t *ret, struct error *e);
 /* --manage-cgroups and --cgroup-root, for cli_state_options(). */

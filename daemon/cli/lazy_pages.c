@@ -110,14 +110,16 @@ int verb_lazy_pages(struct cli *c, struct error *e)
 
 	if (listener < 0)
 		return listener;
-	from = (struct lazy_from){
-		.uuid = uuid,
-		.dirfd = dirfd,
-		.link = {.keys_dir = c->o.keys, .insecure = c->o.insecure, .connect_ms = 1000}};
+	from = (struct lazy_from){.uuid = uuid, .dirfd = dirfd};
+	int r = cli_link_options(c, &from.link, e);
+
+	if (r < 0)
+		return r;
+	from.link.connect_ms = 1000;
 	if (c->o.page_server)
 		from.to = to = cli_page_server(c);
 	worker_signals();
-	int r = c->o.daemon ? cli_background(c, e) : cli_write_pidfile(c, getpid(), e);
+	r = c->o.daemon ? cli_background(c, e) : cli_write_pidfile(c, getpid(), e);
 
 	if (r == 0)
 		r = cli_tell_ready(c, e);

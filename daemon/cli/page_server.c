@@ -17,13 +17,14 @@ static int serve_lazily(struct cli *c, int listener, int dirfd, struct error *e)
 	struct stream_in *in = NULL;
 	bool begun;
 	int r = uuid ? stream_in_chain(&in, dirfd, e) : -e->code;
-	const struct lazy_server server = {
+	struct lazy_server server = {
 		.listener = listener,
-		.link = {.keys_dir = c->o.keys, .insecure = c->o.insecure},
 		.uuid = uuid,
 		.answerer = {.read = lazy_read_image, .ctx = in, .events = &c->events},
 	};
 
+	if (r >= 0)
+		r = cli_link_options(c, &server.link, e);
 	if (r >= 0)
 		r = cli_tell_ready(c, e);
 	if (r >= 0)
@@ -37,9 +38,10 @@ static int serve_lazily(struct cli *c, int listener, int dirfd, struct error *e)
 /* The first one who may. Others are told why not, and in nobody's way. */
 static int accept_client(struct cli *c, int listener, struct link *ret, struct error *e)
 {
-	const struct link_options o = {.keys_dir = c->o.keys, .insecure = c->o.insecure};
+	struct link_options o;
+	int r = cli_link_options(c, &o, e);
 
-	for (;;) {
+	while (r >= 0) {
 		struct error why = ERROR_INIT;
 
 		if (job_aborted())
@@ -64,9 +66,9 @@ static int accept_client(struct cli *c, int listener, struct link *ret, struct e
 			kill(ret->relay, SIGKILL);
 		link_close(ret);
 	}
-	if (ret->beyond && !ret->encrypted)
+	if (r >= 0 && ret->beyond && !ret->encrypted)
 		log_line(&c->log, 2, "the link is not encrypted (--insecure)");
-	return 0;
+	return r;
 }
 
 static int serve_one(struct cli *c, int listener, int dirfd, struct error *e)

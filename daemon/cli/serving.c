@@ -8,12 +8,33 @@
 #include "base/net.h"
 #include "base/util.h"
 #include "cli/cli.h"
+#include "migrate/link.h"
 
 char *cli_page_server(const struct cli *c)
 {
 	bool six = strchr(c->o.address, ':') && *c->o.address != '[';
 
 	return xasprintf(six ? "[%s]:%d" : "%s:%d", c->o.address, (int)c->o.port);
+}
+
+int cli_link_options(const struct cli *c, struct link_options *ret, struct error *e)
+{
+	const struct link_files files = {c->o.tls_cacert, c->o.tls_cert, c->o.tls_key, c->o.tls_no_cn_verify};
+	int given = !!files.ca + !!files.certificate + !!files.key;
+
+	*ret = (struct link_options){.keys_dir = c->o.keys, .insecure = c->o.insecure, .tls = c->o.tls};
+	if (!c->o.tls)
+		return 0;
+	if (c->o.insecure)
+		return error_say(e, EINVAL, "--tls and --insecure exclude each other");
+	if (given && given < 3)
+		return error_say(
+			e, EINVAL,
+			"--tls-cacert, --tls-cert and --tls-key go together: all of them, or the keys in %s",
+			c->o.keys);
+	if (given)
+		ret->files = files;
+	return 0;
 }
 
 int cli_tell_ready(const struct cli *c, struct error *e)

@@ -32,6 +32,8 @@ struct cli_options {
 
 	char *to, *keys, *fingerprint, *grant;
 	bool insecure, yes, here, there, force;
+	bool tls, tls_no_cn_verify;
+	char *tls_cacert, *tls_cert, *tls_key;
 
 	struct opt_list feature, external, inherit_fd, cgroup_root, join_ns;
 };

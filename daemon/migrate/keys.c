@@ -346,13 +346,10 @@ static FILE *open_pem(const char *path, struct error *e)
 	return f;
 }
 
-static int load_key(struct keys *k, const char *dir, struct error *e)
+static int load_key(struct keys *k, const char *path, struct error *e)
 {
-	cleanup_free char *path = xasprintf("%s/%s", dir, KEY_FILE);
 	struct stat st;
 
-	if (stat(path, &st) < 0 && errno == ENOENT)
-		return error_say(e, ENOENT, "this host has no key in %s: \"ferry keys init\" makes one", dir);
 	cleanup_fclose FILE *f = open_pem(path, e);
 
 	if (!f)
@@ -364,9 +361,8 @@ static int load_key(struct keys *k, const char *dir, struct error *e)
 	return k->key ? 0 : error_ssl(e, EBADMSG, path);
 }
 
-static int load_certificate(struct keys *k, const char *dir, struct error *e)
+static int load_certificate(struct keys *k, const char *path, struct error *e)
 {
-	cleanup_free char *path = xasprintf("%s/%s", dir, CERT_FILE);
 	cleanup_fclose FILE *f = open_pem(path, e);
 
 	if (!f)
@@ -375,37 +371,50 @@ static int load_certificate(struct keys *k, const char *dir, struct error *e)
 	if (!k->certificate)
 		return error_ssl(e, EBADMSG, path);
 	if (X509_check_private_key(k->certificate, k->key) != 1)
-		return error_ssl(e, EINVAL, "host.crt does not belong to host.key");
+		return error_ssl(e, EINVAL, "the certificate does not belong to the key");
 	return fingerprint_of(k->certificate, k->fingerprint, e);
 }
 
-static int load_ca(struct keys *k, const char *dir, struct error *e)
+static int load_ca(struct keys *k, const char *path, struct error *e)
 {
-	cleanup_free char *path = xasprintf("%s/%s", dir, CA_FILE);
-
-	if (access(path, F_OK) < 0)
-		return 0;
 	k->ca = X509_STORE_new();
 	if (!k->ca || X509_STORE_load_file(k->ca, path) != 1)
 		return error_ssl(e, EBADMSG, path);
 	return 0;
 }
 
-int keys_load(const char *dir, struct keys **ret, struct error *e)
+/* @ca NULL: none. */
+int keys_load_files(const char *key, const char *certificate, const char *ca, struct keys **ret,
+		    struct error *e)
 {
 	struct keys *k = xcalloc(1, sizeof(*k));
-	int r = load_key(k, dir, e);
+	int r = load_key(k, key, e);
 
 	if (r >= 0)
-		r = load_certificate(k, dir, e);
-	if (r >= 0)
-		r = load_ca(k, dir, e);
-	if (r >= 0)
-		r = known_peers_read(dir, &k->peers, &k->n_peers, e);
+		r = load_certificate(k, certificate, e);
+	if (r >= 0 && ca)
+		r = load_ca(k, ca, e);
 	if (r < 0)
 		keys_free(k);
 	else
 		*ret = k;
+	return r;
+}
+
+int keys_load(const char *dir, struct keys **ret, struct error *e)
+{
+	cleanup_free char *key = xasprintf("%s/%s", dir, KEY_FILE), *ca = xasprintf("%s/%s", dir, CA_FILE),
+			  *certificate = xasprintf("%s/%s", dir, CERT_FILE);
+
+	if (access(key, F_OK) < 0 && errno == ENOENT)
+		return error_say(e, ENOENT, "this host has no key in %s: \"ferry keys init\" makes one", dir);
+	int r = keys_load_files(key, certificate, access(ca, F_OK) < 0 ? NULL : ca, ret, e);
+
+	if (r < 0)
+		return r;
+	r = known_peers_read(dir, &(*ret)->peers, &(*ret)->n_peers, e);
+	if (r < 0)
+		keys_free(TAKE_PTR(*ret));
 	return r;
 }
 

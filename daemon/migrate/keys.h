@@ -32,6 +32,7 @@ struct keys {
 	EVP_PKEY *key;
 	X509 *certificate;
 	X509_STORE *ca; /* NULL: no ca.pem */
+	bool any_name;  /* a certificate signed by it is good for any host */
 	char fingerprint[FINGERPRINT_SIZE];
 	struct known_peer *peers;
 	size_t n_peers;
@@ -41,6 +42,9 @@ struct keys {
 int keys_init(const char *dir, struct error *e);
 /* -ENOENT: no key yet. Refuses a private key that others may read. */
 int keys_load(const char *dir, struct keys **ret, struct error *e);
+/* The same from PEM files, without peers; @ca may be NULL. */
+int keys_load_files(const char *key, const char *certificate, const char *ca, struct keys **ret,
+		    struct error *e);
 void keys_free(struct keys *k);
 /* Put a peer into known_peers (in place of the one of that name) or take it out (-ENOENT: not there). The
  * file is replaced as a whole. */

@@ -75,6 +75,30 @@ static int check_key(const struct keys *k, const char *host, const struct tls_pe
 	return 0;
 }
 
+static int load_keys(const struct link_options *o, struct keys **ret, struct error *e)
+{
+	const struct link_files *f = &o->files;
+
+	if (!f->key)
+		return keys_load(keys_dir(o), ret, e);
+	int r = keys_load_files(f->key, f->certificate, f->ca, ret, e);
+
+	if (r >= 0)
+		(*ret)->any_name = f->any_name;
+	return r;
+}
+
+static int check_peer(const struct link_options *o, const struct keys *k, const char *host,
+		      const struct tls_peer *p, unsigned need, struct error *e)
+{
+	if (!o->files.key)
+		return check_key(k, host, p, need, e);
+	if (p->by_ca)
+		return 0;
+	return error_say(e, EACCES, "the certificate of %s is not signed by %s%s", host ? host : "the peer",
+			 o->files.ca, host && !o->files.any_name ? ", or is for another name" : "");
+}
+
 /* TLS over @tcp (taken over). With -EACCES the link is open. */
 static int encrypt(int tcp, const struct link_options *o, const char *host, unsigned need, struct link *ret,
 		   struct error *e)
@@ -83,12 +107,12 @@ static int encrypt(int tcp, const struct link_options *o, const char *host, unsi
 	struct error verdict = ERROR_INIT;
 	struct keys *k = NULL;
 	SSL *ssl = NULL;
-	int r = keys_load(keys_dir(o), &k, e), v = 0;
+	int r = load_keys(o, &k, e), v = 0;
 
 	if (r >= 0)
 		r = tls_handshake(tcp, k, host, &ssl, &peer, e);
 	if (r >= 0)
-		v = check_key(k, host, &peer, need, &verdict);
+		v = check_peer(o, k, host, &peer, need, &verdict);
 	keys_free(k);
 	if (r < 0) {
 		close(tcp);
@@ -121,7 +145,7 @@ int link_connect(const char *to, const struct link_options *o, unsigned need, st
 		return sock;
 	keep_alive(sock);
 	ret->beyond = !net_is_loopback(sock);
-	if (!ret->beyond || o->insecure) {
+	if (!o->tls && (!ret->beyond || o->insecure)) {
 		ret->sock = sock;
 		return 0;
 	}
@@ -157,6 +181,8 @@ int link_accept(int sock, const struct link_options *o, unsigned need, struct li
 	if (first == TLS_FIRST_BYTE)
 		return encrypt(sock, o, NULL, need, ret, e);
 	ret->sock = sock;
+	if (o->tls)
+		return error_say(e, EACCES, "the peer does not encrypt, and --tls was said");
 	return ret->beyond && !o->insecure ? error_say(e, EACCES,
 						       "the peer does not encrypt: that is accepted from "
 						       "loopback, or with --insecure")

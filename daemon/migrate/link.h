@@ -8,10 +8,19 @@
 #define FERRY_PORT        "7471"
 #define LINK_CONNECT_SECS 10
 
+/* PEM files in the place of a keys directory: whoever has a certificate of that authority may, and nobody
+ * else. */
+struct link_files {
+	const char *ca, *certificate, *key; /* all, or NULL: the keys directory */
+	bool any_name;                      /* the name in the server's certificate does not matter */
+};
+
 struct link_options {
 	const char *keys_dir; /* NULL: KEYS_DIR */
-	bool insecure;        /* plain TCP also beyond loopback */
-	unsigned connect_ms;  /* the longest wait for a connection; 0: LINK_CONNECT_SECS */
+	bool tls;             /* also over loopback */
+	struct link_files files;
+	bool insecure;       /* plain TCP also beyond loopback */
+	unsigned connect_ms; /* the longest wait for a connection; 0: LINK_CONNECT_SECS */
 };
 
 struct link {

@@ -41,6 +41,11 @@ json_t *chain_request_pack(const struct chain_request *r)
 
 	json_object_set_new(m, "insecure", json_boolean(r->link.insecure));
 	put_str(m, "keys", r->link.keys_dir);
+	json_object_set_new(m, "tls", json_boolean(r->link.tls));
+	put_str(m, "tls_ca", r->link.files.ca);
+	put_str(m, "tls_certificate", r->link.files.certificate);
+	put_str(m, "tls_key", r->link.files.key);
+	json_object_set_new(m, "tls_any_name", json_boolean(r->link.files.any_name));
 	put_str(m, "backend", s->backend);
 	put_str(m, "backend_dir", s->backend_dir);
 	put_str(m, "freeze_cgroup", s->freeze_cgroup);
@@ -92,6 +97,9 @@ int chain_request_unpack(const json_t *m, struct chain_request *ret, struct erro
 	s->state.cgroup_base = msg_str(m, "cgroup_base", NULL);
 	ret->link.insecure = flag(m, "insecure");
 	ret->link.keys_dir = msg_str(m, "keys", NULL);
+	ret->link.tls = flag(m, "tls");
+	ret->link.files = (struct link_files){msg_str(m, "tls_ca", NULL), msg_str(m, "tls_certificate", NULL),
+					      msg_str(m, "tls_key", NULL), flag(m, "tls_any_name")};
 	ret->lazy = flag(m, "lazy");
 	ret->parent = msg_str(m, "parent", NULL);
 	ret->end = (enum session_end)msg_int(m, "end", SESSION_KILL);

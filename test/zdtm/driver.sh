@@ -381,7 +381,7 @@ case_refused() {
 	setup
 	start empty
 	take_snapshot proc.before
-	for option in '--ext-mount-map auto' --tls; do
+	for option in '--ext-mount-map auto'; do
 		name=${option%% *}
 		must_fail "^Error: ${name%%=*}.* not supported" "$criu" dump -t "$pid" -D "$dir/images" $option
 	done

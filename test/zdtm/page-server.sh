@@ -244,4 +244,64 @@ case_trust() {
 	finish A
 }
 
-run_cases "state-to-the-server pages-to-the-source leave-running chain parent-elsewhere another-image no-server server-dies server-is-full daemon trust" "$@"
+# certificate NAME: of the authority, for 127.0.0.1, both as server and as client
+certificate() {
+	(
+		cd "$dir" && openssl genpkey -algorithm ed25519 -out "$1.key" && chmod 600 "$1.key" &&
+			openssl req -new -key "$1.key" -subj "/CN=$1" -out "$1.csr" &&
+			echo "subjectAltName=${2:-IP:127.0.0.1}" >ext &&
+			openssl x509 -req -in "$1.csr" -CA "${3:-ca}.pem" -CAkey "${3:-ca}.key" -CAcreateserial -days 2 -extfile ext -out "$1.crt"
+	) >>"$dir/openssl.out" 2>&1 || fail "openssl: $(tail -n 1 "$dir/openssl.out")"
+}
+authority() {
+	(cd "$dir" && openssl genpkey -algorithm ed25519 -out "$1.key" && openssl req -x509 -new -key "$1.key" -subj "/CN=$1" -days 3 -out "$1.pem") \
+		>>"$dir/openssl.out" 2>&1 || fail "openssl: $(tail -n 1 "$dir/openssl.out")"
+}
+files() { echo "--tls --tls-cacert $dir/${2:-ca}.pem --tls-cert $dir/$1.crt --tls-key $dir/$1.key"; }
+
+# Certificates in files, as scripts give them; also over loopback.
+case_certificates() {
+	command -v openssl >/dev/null || skip "no openssl program"
+	start mixture
+	take_snapshot proc.before
+	mkdir "$dir/there" "$dir/here"
+	authority ca
+	authority other
+	certificate server
+	certificate client
+	certificate stranger IP:127.0.0.1 other
+	certificate elsewhere DNS:elsewhere.example
+	to_server() { "$@" "$ferry" dump -t "$pid" -D "$dir/here" --page-server --address 127.0.0.1 --port 7400 $how; }
+	serve_with() {
+		host_run A timeout -k 2 90 "$ferry" page-server -D "$dir/there" --address 127.0.0.1 --port 7400 $(files $1) -o "$dir/served.log" -v4 >"$dir/served" 2>&1 </dev/null &
+		server=$!
+		within 10 host_run A grep -q ' 0A ' /proc/net/tcp || fail "the page server does not listen: $(cat "$dir/served")"
+	}
+	how="--tls --tls-cert $dir/client.crt" to_server must_fail 'go together'
+	how="$(files client) --insecure" to_server must_fail 'exclude each other'
+	serve_with server
+	how= to_server must_fail 'page server.*does not encrypt, and --tls was said'
+	how=$(files stranger) to_server must_fail 'page server.*not signed by'
+	# The server has let us in by then, and what we had to say to it is over.
+	how=$(files client other) to_server must_fail 'of 127.0.0.1 is not signed by'
+	wait $server
+	untouched
+	serve_with server
+	how=$(files client) to_server must_work
+	served
+	cp "$dir/here/state.img" "$dir/there/"
+	must_work "$ferry" restore -D "$dir/there" -d
+	rm -rf "$dir/there" "$dir/here"
+	mkdir "$dir/there" "$dir/here"
+	serve_with elsewhere
+	how=$(files client) to_server must_fail 'of 127.0.0.1 is not signed by .*, or is for another name'
+	wait $server
+	serve_with elsewhere
+	how="$(files client) --tls-no-cn-verify" to_server must_work
+	served
+	cp "$dir/here/state.img" "$dir/there/"
+	must_work "$ferry" restore -D "$dir/there" -d
+	finish A
+}
+
+run_cases "state-to-the-server pages-to-the-source leave-running chain parent-elsewhere another-image no-server server-dies server-is-full daemon trust certificates" "$@"

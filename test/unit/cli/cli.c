@@ -115,7 +115,7 @@ static void scripts_calls(void **state)
 
 static void unsupported(void **state)
 {
-	static const char *const words[] = {"--tls", "--ext-mount-map=auto"};
+	static const char *const words[] = {"--ext-mount-map=auto", "--ext-mount-map=x"};
 	struct error e;
 	struct cli c;
 
