@@ -17,6 +17,7 @@
 #include "state/files/files.h"
 #include "state/memory/memory.h"
 #include "state/memory/named.h"
+#include "state/sockets/tcp.h"
 
 int session_check_owner(struct session *s, struct error *e)
 {
@@ -28,10 +29,10 @@ int session_check_owner(struct session *s, struct error *e)
 	return r;
 }
 
-#define QUEUE_MS 2000 /* how long for events of inotify that wait to be read */
+#define QUEUE_MS 2000 /* how long for what waits to be read, or accepted */
 
-/* Until all stand still, and no inotify or fanotify has events that cannot be taken along; if an inotify has
- * some all the time, capturing its descriptor says so. */
+/* Until all stand still, no inotify or fanotify has events that cannot be taken along, and no TCP connection
+ * waits to be accepted; if there are some all the time, capturing the descriptor says so. */
 static int freeze_tree(struct session *s, struct error *e)
 {
 	const struct freeze_options fo = {.freeze_cgroup = s->opt.freeze_cgroup,
@@ -42,6 +43,7 @@ static int freeze_tree(struct session *s, struct error *e)
 
 	for (;;) {
 		struct inotify_queues queues;
+		struct tcp_backlog backlog = {0};
 
 		s->t_freeze = now_ns();
 		int r = tree_freeze(s->tree, &fo, session_gone, s, e);
@@ -50,13 +52,18 @@ static int freeze_tree(struct session *s, struct error *e)
 		if (r < 0 || s->tree->procs[0]->state == PROCESS_ZOMBIE)
 			return r;
 		r = inotify_find_queued(&s->capture, &queues, e);
-		if (r < 0 || !queues.n)
+		if (r >= 0)
+			r = tcp_find_backlog(&s->capture, &backlog, e);
+		if (r < 0 || !(queues.n || backlog.n)) {
+			inotify_queues_deinit(&queues);
 			return r;
+		}
 		if (s->t_frozen > until) {
 			pid_t pid = queues.pid;
 			int fd = queues.fd;
 
 			inotify_queues_deinit(&queues);
+			tcp_backlog_deinit(&backlog);
 			return pid ? error_say(
 					     e, EAGAIN,
 					     "pid %d fd %d: fanotify events wait to be read, which cannot be "
@@ -64,12 +71,21 @@ static int freeze_tree(struct session *s, struct error *e)
 					     pid, fd)
 				   : 0;
 		}
-		events_log(s->events, 3,
-			   "events of %zu inotify descriptors wait to be read: the target runs on", queues.n);
+		if (queues.n)
+			events_log(s->events, 3,
+				   "events of %zu inotify descriptors wait to be read: the target runs on",
+				   queues.n);
+		if (backlog.n)
+			events_log(s->events, 3,
+				   "TCP connections wait to be accepted at %zu sockets: the target runs on",
+				   backlog.n);
 		r = tree_thaw(s->tree, e);
 		if (r >= 0)
 			inotify_wait_read(&queues, until);
+		if (r >= 0)
+			tcp_wait_accepted(&backlog, until);
 		inotify_queues_deinit(&queues);
+		tcp_backlog_deinit(&backlog);
 		if (r >= 0)
 			r = job_check_abort(e);
 		if (r < 0)
@@ -96,6 +112,7 @@ int session_freeze(struct session *s, struct error *e)
 	if (r < 0) {
 		struct error undo = ERROR_INIT;
 
+		tcp_undo(&s->capture, &undo);
 		if (s->tree->frozen)
 			tree_thaw(s->tree, &undo);
 		urgent_end();

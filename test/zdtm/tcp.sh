@@ -304,6 +304,42 @@ case_source_sent() { struck_at source:sent:after:kill; }
 case_source_committing() { struck_at source:committing:after:kill; }
 case_source_moved() { struck_at source:moved:after:kill; }
 
+# Connections that nobody has accepted when the server is stopped: it runs on until it has done so. On a slow machine that may be too late for
+# the first time.
+case_backlog() {
+	local i
+	connections=3
+	: >"$dir/server.pid.later"
+	all_up
+	: >"$dir/migrate.log"
+	migrate A 192.0.2.2 &
+	local migration=$!
+	within 30 grep -q 'wait to be accepted at 1 sockets: the target runs on' "$dir/migrate.log" || fail "it did not wait for the server: $(tail -n 1 "$dir/out")"
+	rm "$dir/server.pid.later"
+	wait $migration
+	for i in 1 2 3; do
+		alive A || break
+		migrate A 192.0.2.2
+		[ $rc = 0 ] || grep -q 'wait to be accepted' "$dir/out" || fail "the migration failed ($rc): $(tail -n 1 "$dir/out")"
+	done
+	in_one_place && alive B || fail "the server is not in B"
+	client_ends_well
+	within 5 no_tables || fail "tables are left: $(tables A) $(tables B)"
+}
+
+# The server never accepts them: refused after some time, and nothing is left.
+case_backlog_stays() {
+	connections=3
+	: >"$dir/server.pid.later"
+	all_up
+	migrate A 192.0.2.2
+	said_error "3 TCP connections wait to be accepted at $service:$port" migrate
+	alive A || fail "the server is gone"
+	within 5 no_tables || fail "tables are left: $(tables A) $(tables B)"
+	rm "$dir/server.pid.later"
+	client_ends_well
+}
+
 # The address is at the destination already, and nobody has told the neighbours, who do not ask by themselves here.
 case_address_in_both() {
 	connections=2
@@ -346,4 +382,4 @@ case_dump() {
 	client_ends_well
 }
 
-run_cases "ten_migrations ten_migrations6 abort kill_worker kill_worker_in_doubt kill_ferryd destination_committed destination_starting destination_running source_sent source_committing source_moved address_in_both no_address dump" "$@"
+run_cases "ten_migrations ten_migrations6 abort kill_worker kill_worker_in_doubt kill_ferryd destination_committed destination_starting destination_running source_sent source_committing source_moved backlog backlog_stays address_in_both no_address dump" "$@"

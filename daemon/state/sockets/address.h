@@ -9,8 +9,8 @@ bool address_is_here(const union inet_address *a);
 bool address_can_move(const union inet_address *a);
 /* Can it be had here? There is an interface on the way to @peer. */
 int address_check(const union inet_address *a, const union inet_address *peer, struct error *e);
-/* Add it to that interface, and tell the neighbours: also when it is here already, as they may think of another
- * host, and whoever added it may have died before it told them. */
+/* Add it to that interface, and tell the neighbours: also when it is here already, as they may think of
+ * another host, and whoever added it may have died before it told them. */
 int address_take(const union inet_address *a, const union inet_address *peer, struct error *e);
 /* Take it from the interface that has it. 0 too when none has. */
 int address_drop(const union inet_address *a, struct error *e);

@@ -33,8 +33,8 @@ int hold_clear(struct hold *h, struct error *e);
 /* NULL-safe. An owned one is gone. */
 void hold_free(struct hold *h);
 
-/* A kept one, for all of these; and remove one, 0 too when there is none of that name. By the socket of @h, so
- * that nobody has to wait for the end of another. */
+/* A kept one, for all of these; and remove one, 0 too when there is none of that name. By the socket of @h,
+ * so that nobody has to wait for the end of another. */
 int hold_keep(const struct hold *h, const char *name, const struct hold_tuple *v, size_t n, struct error *e);
 int hold_remove_kept(const struct hold *h, const char *name, struct error *e);
 /* The same by who has none. */

@@ -212,6 +212,19 @@ int tcp_hold(struct capture *c, struct error *e)
 	return r < 0 ? r : hold_add(t->hold, t->tuples + before, t->n - before, e);
 }
 
+int tcp_hold_listener(struct capture *c, const struct ofd *o, int copy, struct error *e)
+{
+	struct tcp_source *t;
+	int r = source_of(c, &t, e);
+
+	if (r < 0 || index_map_find(&t->by_ino, o->st.st_ino, 0))
+		return r;
+	size_t before = t->n;
+
+	look_at(t, o, copy);
+	return hold_add(t->hold, t->tuples + before, t->n - before, e);
+}
+
 int tcp_hold_one(struct capture *c, struct fd_facts *f, const union inet_address *local,
 		 const union inet_address *peer, struct error *e)
 {

@@ -23,3 +23,5 @@ int tcp_source_name(struct capture *c, const char **ret, struct error *e);
 /* Hold back packets of this connection, unless it is done already. */
 int tcp_hold_one(struct capture *c, struct fd_facts *f, const union inet_address *local,
 		 const union inet_address *peer, struct error *e);
+/* Hold back requests to this listener, of which @copy is a copy. */
+int tcp_hold_listener(struct capture *c, const struct ofd *o, int copy, struct error *e);

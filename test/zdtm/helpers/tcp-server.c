@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tcp-server ADDRESS PORT PIDFILE: sends back whatever comes, on any number of connections; a connection ends
  * when the peer has ended its direction and has everything back. Any other end of one ends the server (code
- * 1, with a line in PIDFILE.error). */
+ * 1, with a line in PIDFILE.error). None is accepted while PIDFILE.later exists. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -22,7 +22,7 @@ struct connection {
 	char data[ROOM];
 };
 
-static char *error_file;
+static char *error_file, *later_file;
 
 static void fail(const char *what)
 {
@@ -87,6 +87,7 @@ int main(int argc, char **argv)
 		return 2;
 	close_range(3, ~0u, 0);
 	asprintf(&error_file, "%s.error", argv[3]);
+	asprintf(&later_file, "%s.later", argv[3]);
 	if (getaddrinfo(argv[1], argv[2], &hints, &a))
 		return 2;
 	int listener = socket(a->ai_family, SOCK_STREAM, 0), epoll = epoll_create1(0);
@@ -110,6 +111,8 @@ int main(int argc, char **argv)
 		for (int i = 0; i < n; i++)
 			if (ready[i].data.ptr)
 				serve(ready[i].data.ptr);
+			else if (access(later_file, F_OK) == 0)
+				usleep(2000);
 			else
 				take(epoll, listener);
 	}
