@@ -188,19 +188,23 @@ static int refuse_outside(const FileDescription *m, struct error *e)
 static int settle_external(struct capture *c, const FileDescription *m, struct error *e)
 {
 	Ferry__UnixSocket *u = unix_of(m);
+	const struct process *p = tree_find(c->tree, m->pid);
+	bool by_name = c->options && c->options->ext_unix_sk && m->socket->type == SOCK_DGRAM;
 	struct sockaddr_un name;
 	socklen_t n = 0;
 
-	if (!c->options || !c->options->ext_unix_sk || m->socket->type != SOCK_DGRAM)
-		return refuse_outside(m, e);
 	int r = unix_diag_name(c, u->peer, &name, &n, e);
 
 	if (r < 0)
 		return r;
-	if (n <= offsetof(struct sockaddr_un, sun_path))
+	bool journal = p && unix_journal_is(m->socket->type, &name, n);
+
+	if (n <= offsetof(struct sockaddr_un, sun_path) || (!by_name && !journal))
 		return refuse_outside(m, e);
 	u->peer_name.len = n - offsetof(struct sockaddr_un, sun_path);
 	u->peer_name.data = xmemdup(name.sun_path, u->peer_name.len);
+	if (journal && m->socket->type == SOCK_STREAM)
+		unix_journal_greeting(process_living(p), p->comm, u);
 	return 0;
 }
 

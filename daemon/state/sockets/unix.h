@@ -80,6 +80,19 @@ struct unix_maker {
 	uint32_t uid, gid;
 };
 struct unix_maker unix_maker_of(struct rebuild *r, size_t i);
+/* The same with a name. */
+int unix_maker_connect_to(struct rebuild *r, const struct unix_maker *k, const FileDescription *m, int fd,
+			  const struct sockaddr_un *a, socklen_t n, struct error *e);
+
+/* --- streams to the journal (unix_journal.c) ------------------------------------------------------ */
+/* Of a peer outside the tree: is it a log, which one can connect to again without further ado? */
+bool unix_journal_is(int type, const struct sockaddr_un *name, socklen_t n);
+void unix_journal_greeting(pid_t pid, const char *comm, Ferry__UnixSocket *u);
+/* Is the peer outside the tree here, too? */
+int unix_outside_check(const FileDescription *m, struct error *e);
+int unix_journal_connect(struct rebuild *r, size_t i, const struct sockaddr_un *a, socklen_t n,
+			 struct error *e);
+
 #define UNIX_MAKER_PAIRS 128 /* at a time */
 int unix_maker_socketpairs(struct rebuild *r, const struct unix_maker *k, const int *types, int (*ends)[2],
 			   size_t n, struct error *e);

@@ -93,6 +93,8 @@ static int connect_external(struct rebuild *r, size_t i, struct error *e)
 		return error_say(e, EPROTO, "pid %d fd %d: the image has a name of %zu bytes",
 				 unix_message_at(r, i)->pid, unix_message_at(r, i)->fd, it->peer_name.len);
 	memcpy(a.sun_path, it->peer_name.data, it->peer_name.len);
+	if (it->greeting.len)
+		return unix_journal_connect(r, i, &a, sizeof(sa_family_t) + it->peer_name.len, e);
 	return connect(unix_fd_at(r, i), (struct sockaddr *)&a, sizeof(sa_family_t) + it->peer_name.len) < 0
 		       ? unix_fail(unix_message_at(r, i),
 				   "connecting its unix socket to one outside the tree", e)

@@ -164,3 +164,26 @@ int unix_maker_connect(struct rebuild *r, const struct unix_maker *k, const File
 	batch_deinit(&b);
 	return ret < 0 ? error_prefix(e, "pid %d fd %d", m->pid, m->fd) : 0;
 }
+
+int unix_maker_connect_to(struct rebuild *r, const struct unix_maker *k, const FileDescription *m, int fd,
+			  const struct sockaddr_un *a, socklen_t n, struct error *e)
+{
+	struct batch b = BATCH_INIT;
+
+	if (!k->p)
+		return connect(fd, (const struct sockaddr *)a, n) < 0
+			       ? unix_fail(m, "connecting its unix socket to one outside the tree", e)
+			       : 0;
+	unsigned theirs = rebuild_fetch_fd(&b, fd);
+
+	become(k, &b);
+	batch_call(&b, "connect to one outside the tree", SYS_connect, ARG_RESULT(theirs),
+		   ARG_PUT(&b, a, sizeof(*a)), ARG(n));
+	become_root(k, &b);
+	batch_call(&b, "close a socket", SYS_close, ARG_RESULT(theirs));
+	rebuild_fetch_end(&b);
+	int ret = r->run_in(r, k->p, &b, e);
+
+	batch_deinit(&b);
+	return ret < 0 ? error_prefix(e, "pid %d fd %d", m->pid, m->fd) : 0;
+}

@@ -428,6 +428,8 @@ int unix_rebuild_check(struct rebuild *r, const FileDescription *m, struct error
 	struct stat st;
 
 	(void)r;
+	if (ret >= 0 && u->peer_name.len)
+		ret = unix_outside_check(m, e);
 	if (ret < 0 || !u->name.len || !u->name.data[0] || u->deleted)
 		return ret;
 	cleanup_free char *path =
