@@ -444,4 +444,4 @@ case_check_features() {
 }
 
 run_cases "names-and-forms log-files config-file exit-codes detached-and-pidfile sibling exec-cmd leave-running-and-stopped previous-images
-	status-fd-and-daemon action-scripts inherit-pipe inherit-files inherit-socket ext-unix-sk external-types shell-job ghost-limit accepted refused check-features" "$@"
+	status-fd-and-daemon action-scripts inherit-pipe inherit-files inherit-socket ext-unix-sk external-types shell-job ghost-limit accepted refused namespaces check-features" "$@"

@@ -382,4 +382,4 @@ case_dump() {
 	client_ends_well
 }
 
-run_cases "ten_migrations ten_migrations6 abort kill_worker kill_worker_in_doubt kill_ferryd destination_committed destination_starting destination_running source_sent source_committing source_moved backlog backlog_stays address_in_both no_address dump" "$@"
+run_cases "ten_migrations ten_migrations6 abort kill_worker kill_worker_in_doubt kill_ferryd destination_committed destination_starting destination_running source_sent source_committing source_moved post_copy post_copy_source_killed backlog backlog_stays address_in_both no_address dump" "$@"

@@ -79,6 +79,9 @@ void files_capture_refresh(struct capture *c)
 
 	if (f->taken || f->frozen != c->tree->frozen)
 		files_capture_reset(f);
+	/* It was found in the tables that have just been forgotten. */
+	if (f->frozen != c->tree->frozen && f->warm)
+		ferry__files__free_unpacked(TAKE_PTR(f->warm), NULL);
 	f->frozen = c->tree->frozen;
 }
 

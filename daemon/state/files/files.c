@@ -275,7 +275,10 @@ static int files_preflight(struct capture *c, struct process *p, struct error *e
 	struct files_capture *f = files_capture_of(c);
 
 	(void)p;
-	if (c->tree->frozen || (f->warm && now_ns() - f->warm_time < f->warm_for))
+	if (c->tree->frozen)
+		return 0;
+	files_capture_refresh(c);
+	if (f->warm && now_ns() - f->warm_time < f->warm_for)
 		return 0;
 	return scan_warm(c, e);
 }
@@ -286,6 +289,7 @@ static int files_take_warm(struct capture *c, struct process *p, struct thread *
 
 	(void)p;
 	(void)t;
+	files_capture_refresh(c);
 	if (!f->warm || f->warm_objects != count_objects(c)) {
 		int r = scan_warm(c, e);
 

@@ -102,7 +102,10 @@ static void check_drops(const char *p, long others)
 	CHECK_EQ(p[DROP_UNITS * HUGE - 1], 1);
 	if (collapsed() != others)
 		return;
-	mem_check_near((long)(DROP_UNITS * HUGE >> 10) - drops * 4L, u.rss, 0, 4, "memory that is dropped");
+	/* Pages of one huge page may have been dropped in the moment in which it was put together again: they
+	 * are there then, with zeros (docs/limits.md). */
+	mem_check_near((long)(DROP_UNITS * HUGE >> 10) - drops * 4L, u.rss, 0, DROP_EACH * 4,
+		       "memory that is dropped");
 	mem_check_near((DROP_UNITS - (drops + DROP_EACH - 1) / DROP_EACH) * 2048L, u.anon_huge, 0, 2048,
 		       "huge pages of memory that is dropped");
 }
