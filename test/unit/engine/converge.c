@@ -98,6 +98,25 @@ static void test_small_hot_set(void **state)
 	assert_int_equal(converge_decide(r, 4, &limits), CONVERGE_SWITCH);
 }
 
+/* Rounds of the same size; during one of them the machine did something else, and the next had more to do. */
+static void test_good_moment(void **state)
+{
+	const struct converge_limits many = {.max_rounds = 30, .downtime_ns = 50 * MS, .fixed_ns = 5 * MS};
+	struct round_record r[12] = {{1024 * MIB, 2000 * MS}, {8 * MIB, 20 * MS}, {2 * MIB, 10 * MS},
+				     {2 * MIB, 10 * MS},      {2 * MIB, 30 * MS}, {6 * MIB, 30 * MS}};
+
+	(void)state;
+	assert_int_equal(converge_decide(r, 5, &many), CONVERGE_ROUND);
+	assert_int_equal(converge_decide(r, 6, &many), CONVERGE_ROUND);
+	r[6] = (struct round_record){2 * MIB, 10 * MS};
+	assert_int_equal(converge_decide(r, 7, &many), CONVERGE_SWITCH);
+	/* It does not come again: it is not waited for for ever. */
+	for (size_t i = 6; i < 9; i++)
+		r[i] = (struct round_record){6 * MIB, 30 * MS};
+	assert_int_equal(converge_decide(r, 8, &many), CONVERGE_ROUND);
+	assert_int_equal(converge_decide(r, 9, &many), CONVERGE_SWITCH);
+}
+
 static void test_max_rounds(void **state)
 {
 	struct round_record r[12];
@@ -453,6 +472,7 @@ int main(void)
 		cmocka_unit_test(test_stalls),
 		cmocka_unit_test(test_sizes_go_up_and_down),
 		cmocka_unit_test(test_small_hot_set),
+		cmocka_unit_test(test_good_moment),
 		cmocka_unit_test(test_max_rounds),
 		cmocka_unit_test(test_step_stalled),
 		cmocka_unit_test(test_step_max_downtime),
