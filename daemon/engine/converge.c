@@ -60,9 +60,9 @@ static bool smaller(const struct round_record *r, size_t i)
 }
 
 /*
- * Rounds that do not get smaller any more still differ: what else ran on the machine, or on the link, made one
- * longer, and so the next one larger.  The freeze takes as long as the round before it left to do, so a few
- * more are made until one is about as good as the best of them.
+ * Rounds that do not get smaller any more still differ: what else ran on the machine, or on the link, made
+ * one longer, and so the next one larger.  The freeze takes as long as the round before it left to do, so a
+ * few more are made until one is about as good as the best of them.
  */
 #define MORE_ROUNDS 4
 

@@ -160,7 +160,7 @@ int pager_apply(struct pager *p, size_t space, struct uffd_msg *msgs, size_t *n,
 	*ret_looked = false;
 	for (size_t i = 0; i < *n; i++)
 		ev[i] = (struct order_event){.msg = msgs[i], .out = msgs[i].event == UFFD_EVENT_FORK};
-	order_pair(ev, *n);
+	order_pair(ev, *n, now);
 	int r = put_in_order(p, space, ev, now, known == PAGER_SETTLED, order, &k, ret_looked);
 
 	if (r < 0)

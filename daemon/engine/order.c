@@ -41,11 +41,11 @@ static void subject(const struct uffd_msg *m, uint64_t *ret_start, uint64_t *ret
 	*ret_end = MAX(*ret_end, *ret_start + 1);
 }
 
-void order_pair(struct order_event *ev, size_t n)
+void order_pair(struct order_event *ev, size_t n, size_t first)
 {
 	uint64_t start, end;
 
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < first; i++) {
 		if (ev[i].out || !order_fills(&ev[i].msg, &start, &end))
 			continue;
 		(void)order_frees(&ev[i].msg, false, &start, &end);

@@ -26,8 +26,9 @@ struct order_memory {
 };
 
 /* The unmapping of its old place that follows a move is told as an event of its own, which nothing marks:
- * they are found and set @out, as the move says it all. */
-void order_pair(struct order_event *ev, size_t n);
+ * those of the moves among the @first events are found in all of them and set @out, as the move says it all.
+ */
+void order_pair(struct order_event *ev, size_t n, size_t first);
 /* Indices into @ev, of which those set @out are left out, to @ret (room for @n); their number. */
 size_t order_events(const struct order_event *ev, size_t n, const struct order_memory *memory, size_t *ret);
 /* Does @m take away what was at a place (*ret_start, *ret_end)? Does it bring something to one? */

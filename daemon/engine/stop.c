@@ -43,7 +43,7 @@ static int freeze_tree(struct session *s, struct error *e)
 
 	for (;;) {
 		struct inotify_queues queues;
-		struct tcp_backlog backlog = {0};
+		struct awaited backlog = {0};
 
 		s->t_freeze = now_ns();
 		int r = tree_freeze(s->tree, &fo, session_gone, s, e);
@@ -54,7 +54,7 @@ static int freeze_tree(struct session *s, struct error *e)
 		r = inotify_find_queued(&s->capture, &queues, e);
 		if (r >= 0)
 			r = tcp_find_backlog(&s->capture, &backlog, e);
-		if (r < 0 || !(queues.n || backlog.n)) {
+		if (r < 0 || !(queues.queues.n || backlog.n)) {
 			inotify_queues_deinit(&queues);
 			return r;
 		}
@@ -63,7 +63,7 @@ static int freeze_tree(struct session *s, struct error *e)
 			int fd = queues.fd;
 
 			inotify_queues_deinit(&queues);
-			tcp_backlog_deinit(&backlog);
+			awaited_deinit(&backlog);
 			return pid ? error_say(
 					     e, EAGAIN,
 					     "pid %d fd %d: fanotify events wait to be read, which cannot be "
@@ -71,10 +71,10 @@ static int freeze_tree(struct session *s, struct error *e)
 					     pid, fd)
 				   : 0;
 		}
-		if (queues.n)
+		if (queues.queues.n)
 			events_log(s->events, 3,
 				   "events of %zu inotify descriptors wait to be read: the target runs on",
-				   queues.n);
+				   queues.queues.n);
 		if (backlog.n)
 			events_log(s->events, 3,
 				   "TCP connections wait to be accepted at %zu sockets: the target runs on",
@@ -85,7 +85,7 @@ static int freeze_tree(struct session *s, struct error *e)
 		if (r >= 0)
 			tcp_wait_accepted(&backlog, until);
 		inotify_queues_deinit(&queues);
-		tcp_backlog_deinit(&backlog);
+		awaited_deinit(&backlog);
 		if (r >= 0)
 			r = job_check_abort(e);
 		if (r < 0)

@@ -53,8 +53,8 @@ static bool signed_by_ca(const struct keys *k, SSL *ssl, X509 *x, const char *ho
 
 	X509_STORE_CTX_free(c);
 	ERR_clear_error();
-	return ok &&
-	       (!host || k->any_name || X509_check_host(x, host, 0, 0, NULL) == 1 || X509_check_ip_asc(x, host, 0) == 1);
+	return ok && (!host || k->any_name || X509_check_host(x, host, 0, 0, NULL) == 1 ||
+		      X509_check_ip_asc(x, host, 0) == 1);
 }
 
 static int shake(SSL *ssl, const char *host, struct error *e)

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
-/* How long requests that are under way at the freeze are waited for. */
+/* How long what is under way at the freeze is waited for. */
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/util.h"
 
@@ -26,4 +28,39 @@ static inline bool patience_ends(struct patience *p)
 	p->last = now_ns() > p->until;
 	nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
 	return false;
+}
+
+/* Copies of descriptors with something that the running tree will have taken a moment later. */
+struct awaited {
+	int *fds;
+	size_t n, cap;
+};
+
+static inline void awaited_add(struct awaited *a, int fd)
+{
+	if (a->n == a->cap) {
+		a->cap = a->cap * 2 + 8;
+		a->fds = xrealloc(a->fds, a->cap * sizeof(*a->fds));
+	}
+	a->fds[a->n++] = fd;
+}
+
+/* Until none of them is @busy, or it is time (now_ns), or somebody wants to abort. */
+static inline void awaited_wait(const struct awaited *a, bool (*busy)(int fd), uint64_t until)
+{
+	size_t i = 0;
+
+	while (i < a->n && now_ns() < until && !job_aborted())
+		if (!busy(a->fds[i]))
+			i++;
+		else
+			nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+}
+
+static inline void awaited_deinit(struct awaited *a)
+{
+	for (size_t i = 0; i < a->n; i++)
+		close(a->fds[i]);
+	free(a->fds);
+	*a = (struct awaited){0};
 }

@@ -17,6 +17,7 @@
 #include "state/files/fd_type.h"
 #include "state/files/stock.h"
 #include "state/kind.h"
+#include "state/patience.h"
 
 extern const struct state_kind kind_files, kind_fdtable, kind_fs, kind_locks, kind_terminal;
 
@@ -240,8 +241,7 @@ int inotify_check_queues(struct capture *c, struct error *e);
 bool inotify_is(const char *link);
 bool fanotify_is(const char *link);
 struct inotify_queues { /* our copies of descriptors, those of fanotify too */
-	int *fds;
-	size_t n, cap;
+	struct awaited queues;
 	pid_t pid; /* the first of fanotify, 0: none */
 	int fd;
 };

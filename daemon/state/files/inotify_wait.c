@@ -6,18 +6,15 @@
  */
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 
 #include "base/util.h"
 #include "state/files/files.h"
 
-#define PAUSE_NS 200000
-
-static bool is_empty(int fd)
+static bool has_events(int fd)
 {
 	int queued = 0;
 
-	return ioctl(fd, FIONREAD, &queued) < 0 || !queued;
+	return ioctl(fd, FIONREAD, &queued) == 0 && queued;
 }
 
 bool fanotify_is(const char *link)
@@ -46,14 +43,13 @@ int inotify_find_queued(struct capture *c, struct inotify_queues *ret, struct er
 		cleanup_close int copy = files_copy_of(c, o, e);
 
 		r = copy < 0 ? copy : 0;
-		if (r < 0 || is_empty(copy))
+		if (r < 0 || !has_events(copy))
 			continue;
 		if (!ret->pid && fanotify_is(o->link)) {
 			ret->pid = o->seen_pid;
 			ret->fd = o->seen_fd;
 		}
-		FILES_GROW(ret->fds, ret->n, ret->cap);
-		ret->fds[ret->n++] = TAKE_FD(copy);
+		awaited_add(&ret->queues, TAKE_FD(copy));
 	}
 	if (r < 0)
 		inotify_queues_deinit(ret);
@@ -62,19 +58,11 @@ int inotify_find_queued(struct capture *c, struct inotify_queues *ret, struct er
 
 void inotify_wait_read(const struct inotify_queues *q, uint64_t until)
 {
-	size_t i = 0;
-
-	while (i < q->n && now_ns() < until && !job_aborted())
-		if (is_empty(q->fds[i]))
-			i++;
-		else
-			nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
+	awaited_wait(&q->queues, has_events, until);
 }
 
 void inotify_queues_deinit(struct inotify_queues *q)
 {
-	for (size_t i = 0; i < q->n; i++)
-		close(q->fds[i]);
-	free(q->fds);
-	*q = (struct inotify_queues){0};
+	awaited_deinit(&q->queues);
+	q->pid = 0;
 }

@@ -3,6 +3,7 @@
 /* Established TCP connections: docs/tcp.md. */
 #include <linux/tcp.h>
 
+#include "state/patience.h"
 #include "state/sockets/hold.h"
 #include "state/sockets/inet.h"
 
@@ -13,14 +14,9 @@
 int tcp_hold(struct capture *c, struct error *e);
 /* Of the tree that has just been stopped: listeners with connections that wait to be accepted. Requests for
  * more are held back until tcp_undo(). */
-struct tcp_backlog { /* our copies */
-	int *fds;
-	size_t n, cap;
-};
-int tcp_find_backlog(struct capture *c, struct tcp_backlog *ret, struct error *e);
+int tcp_find_backlog(struct capture *c, struct awaited *ret, struct error *e);
 /* The tree runs: wait until none of these has any, or it is time (now_ns). */
-void tcp_wait_accepted(const struct tcp_backlog *b, uint64_t until);
-void tcp_backlog_deinit(struct tcp_backlog *b);
+void tcp_wait_accepted(const struct awaited *b, uint64_t until);
 /* Fill m->socket->inet->connection. The target runs: what the destination can check. */
 int tcp_capture(struct capture *c, struct fd_facts *f, const struct tcp_info *info,
 		const union inet_address *local, FileDescription *m, struct error *e);

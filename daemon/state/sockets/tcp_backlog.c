@@ -6,12 +6,9 @@
  * of the listeners tell, and is stopped again.
  */
 #include <errno.h>
-#include <time.h>
 
 #include "base/util.h"
 #include "state/sockets/tcp_source.h"
-
-#define PAUSE_NS 200000
 
 static bool has_backlog(int fd)
 {
@@ -23,12 +20,12 @@ static bool has_backlog(int fd)
 	       getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &n) == 0 && info.tcpi_unacked;
 }
 
-int tcp_find_backlog(struct capture *c, struct tcp_backlog *ret, struct error *e)
+int tcp_find_backlog(struct capture *c, struct awaited *ret, struct error *e)
 {
 	struct files_capture *f = files_capture_of(c);
 	int r = 0;
 
-	*ret = (struct tcp_backlog){0};
+	*ret = (struct awaited){0};
 	if (!c->options || !c->options->tcp_established || c->options->tcp_close)
 		return 0;
 	for (uint32_t i = 0; i < f->n && r >= 0; i++) {
@@ -42,29 +39,14 @@ int tcp_find_backlog(struct capture *c, struct tcp_backlog *ret, struct error *e
 		if (r < 0 || !has_backlog(copy))
 			continue;
 		r = tcp_hold_listener(c, o, copy, e);
-		FILES_GROW(ret->fds, ret->n, ret->cap);
-		ret->fds[ret->n++] = TAKE_FD(copy);
+		awaited_add(ret, TAKE_FD(copy));
 	}
 	if (r < 0)
-		tcp_backlog_deinit(ret);
+		awaited_deinit(ret);
 	return r;
 }
 
-void tcp_wait_accepted(const struct tcp_backlog *b, uint64_t until)
+void tcp_wait_accepted(const struct awaited *b, uint64_t until)
 {
-	size_t i = 0;
-
-	while (i < b->n && now_ns() < until && !job_aborted())
-		if (!has_backlog(b->fds[i]))
-			i++;
-		else
-			nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
-}
-
-void tcp_backlog_deinit(struct tcp_backlog *b)
-{
-	for (size_t i = 0; i < b->n; i++)
-		close(b->fds[i]);
-	free(b->fds);
-	*b = (struct tcp_backlog){0};
+	awaited_wait(b, has_backlog, until);
 }

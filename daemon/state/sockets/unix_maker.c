@@ -109,6 +109,19 @@ int unix_maker_socketpairs(struct rebuild *r, const struct unix_maker *k, const 
 	return ret;
 }
 
+/* What has been asked for is done, as root again, and the maker's own descriptor of the socket closed. */
+static int run(struct rebuild *r, const struct unix_maker *k, const FileDescription *m, struct batch *b,
+	       unsigned theirs, struct error *e)
+{
+	become_root(k, b);
+	batch_call(b, "close a socket", SYS_close, ARG_RESULT(theirs));
+	rebuild_fetch_end(b);
+	int ret = r->run_in(r, k->p, b, e);
+
+	batch_deinit(b);
+	return ret < 0 ? error_prefix(e, "pid %d fd %d", m->pid, m->fd) : 0;
+}
+
 int unix_maker_listen(struct rebuild *r, const struct unix_maker *k, const FileDescription *m, int fd,
 		      int backlog, struct error *e)
 {
@@ -120,13 +133,7 @@ int unix_maker_listen(struct rebuild *r, const struct unix_maker *k, const FileD
 
 	become(k, &b);
 	batch_call(&b, "listen", SYS_listen, ARG_RESULT(theirs), ARG(backlog));
-	become_root(k, &b);
-	batch_call(&b, "close a socket", SYS_close, ARG_RESULT(theirs));
-	rebuild_fetch_end(&b);
-	int ret = r->run_in(r, k->p, &b, e);
-
-	batch_deinit(&b);
-	return ret < 0 ? error_prefix(e, "pid %d fd %d", m->pid, m->fd) : 0;
+	return run(r, k, m, &b, theirs, e);
 }
 
 int unix_maker_connect(struct rebuild *r, const struct unix_maker *k, const FileDescription *m, int fd,
@@ -155,14 +162,9 @@ int unix_maker_connect(struct rebuild *r, const struct unix_maker *k, const File
 	}
 	become(k, &b);
 	batch_call(&b, "connect", SYS_connect, ARG_RESULT(theirs), ARG_PUT(&b, &a, sizeof(a)), ARG(n));
-	become_root(k, &b);
 	if (file >= 0)
 		batch_call(&b, "close the file of a socket", SYS_close, ARG(FILE_PLACE));
-	batch_call(&b, "close a socket", SYS_close, ARG_RESULT(theirs));
-	rebuild_fetch_end(&b);
-	ret = r->run_in(r, k->p, &b, e);
-	batch_deinit(&b);
-	return ret < 0 ? error_prefix(e, "pid %d fd %d", m->pid, m->fd) : 0;
+	return run(r, k, m, &b, theirs, e);
 }
 
 int unix_maker_connect_to(struct rebuild *r, const struct unix_maker *k, const FileDescription *m, int fd,
@@ -179,11 +181,5 @@ int unix_maker_connect_to(struct rebuild *r, const struct unix_maker *k, const F
 	become(k, &b);
 	batch_call(&b, "connect to one outside the tree", SYS_connect, ARG_RESULT(theirs),
 		   ARG_PUT(&b, a, sizeof(*a)), ARG(n));
-	become_root(k, &b);
-	batch_call(&b, "close a socket", SYS_close, ARG_RESULT(theirs));
-	rebuild_fetch_end(&b);
-	int ret = r->run_in(r, k->p, &b, e);
-
-	batch_deinit(&b);
-	return ret < 0 ? error_prefix(e, "pid %d fd %d", m->pid, m->fd) : 0;
+	return run(r, k, m, &b, theirs, e);
 }

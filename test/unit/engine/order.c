@@ -75,36 +75,42 @@ static void apply(struct memory *m, const struct order_event *ev)
 }
 
 /* @m, as it was before, becomes what the events make of it; @now: what is mapped in the end. */
-static void understand(struct memory *m, struct order_event *ev, size_t n, const struct memory *now, bool after)
+static void understand(struct memory *m, struct order_event *ev, size_t n, const struct memory *now,
+		       bool after)
 {
 	const struct memory before = *m;
 	const struct order_memory memory = {is_there, (void *)(after ? now : &before), after};
 	size_t order[MAX_N];
 
-	order_pair(ev, n);
+	order_pair(ev, n, n);
 	size_t k = order_events(ev, n, &memory, order);
 
 	for (size_t i = 0; i < k; i++)
 		apply(m, &ev[order[i]]);
 }
 
-#define EXPECT(before, events, after)                                                                    \
-	do {                                                                                             \
-		struct memory was = {before}, now = {after};                                             \
-		struct order_event list[] = events;                                                      \
-                                                                                                         \
-		understand(&was, list, ARRAY_SIZE(list), &now, true);                                    \
-		assert_memory_equal(&was, &now, sizeof(now));                                            \
+#define EXPECT(before, events, after)                                 \
+	do {                                                          \
+		struct memory was = {before}, now = {after};          \
+		struct order_event list[] = events;                   \
+                                                                      \
+		understand(&was, list, ARRAY_SIZE(list), &now, true); \
+		assert_memory_equal(&was, &now, sizeof(now));         \
 	} while (0)
-#define LIST(...) {__VA_ARGS__}
+#define LIST(...)           \
+	{                   \
+		__VA_ARGS__ \
+	}
 
 /* The first of two threads does something to place 1 and is late to tell; the second moves place 2 there. */
 static void test_late(void **state)
 {
 	(void)state;
 	EXPECT(LIST(0, 10, 20), LIST(moved(2, 1), unmapped(2), unmapped(1)), LIST(0, 20, 0));
-	EXPECT(LIST(0, 10, 20, 0), LIST(moved(2, 1), moved(1, 3), unmapped(1), unmapped(2)), LIST(0, 20, 0, 10));
-	EXPECT(LIST(0, 10, 20, 0), LIST(moved(2, 1), moved(1, 3), unmapped(2), unmapped(1)), LIST(0, 20, 0, 10));
+	EXPECT(LIST(0, 10, 20, 0), LIST(moved(2, 1), moved(1, 3), unmapped(1), unmapped(2)),
+	       LIST(0, 20, 0, 10));
+	EXPECT(LIST(0, 10, 20, 0), LIST(moved(2, 1), moved(1, 3), unmapped(2), unmapped(1)),
+	       LIST(0, 20, 0, 10));
 }
 
 /* It did so afterwards. */
@@ -125,6 +131,17 @@ static void test_stays(void **state)
 	EXPECT(LIST(0, 10, 0), LIST(moved(1, 2)), LIST(0, -1, 10));
 	EXPECT(LIST(0, 10, 0, 30), LIST(moved(1, 2), unmapped(1), moved(3, 1), unmapped(3)),
 	       LIST(0, 30, 10, 0));
+}
+
+/* The first half is taken: what belongs to the second stays whole. */
+static void test_half(void **state)
+{
+	struct order_event ev[] = {moved(1, 2), moved(3, 4), unmapped(3), unmapped(1)};
+
+	(void)state;
+	order_pair(ev, 4, 1);
+	assert_true(ev[3].out && !ev[2].out);
+	assert_false(ev[0].stays);
 }
 
 /* --- threads at random ---------------------------------------------------------------------------------- */
@@ -213,8 +230,7 @@ static size_t run(struct memory *m, struct thread *t, size_t threads, int budget
 		}
 		busy = 0;
 		for (size_t k = 0; k < threads; k++)
-			busy += t[k].at != RUNS ||
-				(t[k].mine >= 0 && budget > 0 && !(once && acted[k]));
+			busy += t[k].at != RUNS || (t[k].mine >= 0 && budget > 0 && !(once && acted[k]));
 	}
 	return n;
 }
@@ -254,16 +270,16 @@ static void test_random(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_late),
-		cmocka_unit_test(test_in_time),
-		cmocka_unit_test(test_stays),
-		cmocka_unit_test(test_random),
+		cmocka_unit_test(test_late), cmocka_unit_test(test_in_time), cmocka_unit_test(test_stays),
+		cmocka_unit_test(test_half), cmocka_unit_test(test_random),
 	};
 
 	if (getenv("ORDER_RATES")) {
 		for (int budget = 4; budget <= 32; budget *= 2)
-			print_message("%d events of 4 threads: %d of 20000 wrong; by what was there before %d\n", budget,
-				      wrong(4, budget, false, true, 20000), wrong(4, budget, false, false, 20000));
+			print_message(
+				"%d events of 4 threads: %d of 20000 wrong; by what was there before %d\n",
+				budget, wrong(4, budget, false, true, 20000),
+				wrong(4, budget, false, false, 20000));
 	}
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
